@@ -1,0 +1,125 @@
+/* image.h - one image file: its footers, header, batmap, and its map over an io
+ *
+ * image_open reads and validates everything but the BAT; image_load reads and
+ * checks the BAT and makes the map; image_begin_write makes the image fit for
+ * writing.  The synchronous user of map.h.
+ */
+#ifndef VHD_IMAGE_H
+#define VHD_IMAGE_H
+
+#include "bat.h"
+#include "batmap.h"
+#include "footer.h"
+#include "header.h"
+#include "io.h"
+#include "map.h"
+
+/* What is odd about an image that can be read all the same. */
+enum image_problem {
+	IMAGE_END_FOOTER_BAD = 1 << 0,	   /* only the copy at 0 is valid */
+	IMAGE_COPY_BAD = 1 << 1,	   /* only the end footer is valid */
+	IMAGE_FOOTERS_BENIGN = 1 << 2,	   /* they differ as ORDER 13 allows */
+	IMAGE_FOOTERS_DIFFER = 1 << 3,	   /* they differ in what matters: no writing */
+	IMAGE_TRAILING_BYTES = 1 << 4,	   /* after the end footer */
+	IMAGE_SHORT_FOOTER = 1 << 5,	   /* 511 bytes */
+	IMAGE_BATMAP_BAD = 1 << 6,	   /* ignored */
+	IMAGE_BAT_FAULTS = 1 << 7,	   /* after image_load: some blocks cannot be read */
+	IMAGE_POISONED = 1 << 8,
+	IMAGE_TORN_FOOTER = 1 << 9,	   /* end sector is all 0xc7: not cleanly closed */
+};
+
+struct vhd_image {
+	struct vhd_io *io; /* owned */
+	enum vhd_type type;
+	unsigned problems; /* enum image_problem */
+	uint64_t file_bytes;
+	uint64_t size; /* virtual, bytes */
+	/* VHDs */
+	struct vhd_footer footer; /* the one in force */
+	uint64_t footer_offset;	  /* of the end footer, or where it belongs */
+	/* sparse */
+	struct vhd_header header;
+	uint64_t header_offset;
+	uint32_t blocks; /* entries in use: size / block_size, rounded up */
+	uint32_t block_sectors;
+	uint64_t metadata_end; /* end of the last metadata structure but locators */
+	bool has_batmap;       /* header found; map valid unless IMAGE_BATMAP_BAD */
+	struct vhd_batmap_header batmap_header;
+	uint64_t batmap_header_at;
+	uint8_t batmap_raw[VHD_BATMAP_HEADER_BYTES];
+	uint8_t *batmap; /* owned; NULL unless valid */
+	/* after image_load */
+	struct vhd_map *map; /* owned */
+	struct bat_totals totals;
+	bool writing;
+};
+
+enum image_open_flags {
+	IMAGE_RAW = 1 << 0,	       /* no footer expected: a raw disk */
+	IMAGE_ALLOW_POISONED = 1 << 1, /* peek */
+	IMAGE_BACKUP_FOOTER = 1 << 2,  /* use the copy at 0, whatever the end says */
+	IMAGE_PEEK = 1 << 3,	       /* try again (3 × 50 ms) when metadata looks torn */
+};
+
+/* @io passes to the image on success only.  Errors name io->name. */
+VHD_MUST int image_open(struct vhd_io *io, unsigned flags, struct vhd_image **out,
+			struct vhd_error *err);
+/* Discards what was not flushed; image_finish first.  NULL is fine. */
+void image_close(struct vhd_image *image);
+
+/* Does the file carry a valid VHD footer (end, or copy with a valid header)?
+ * 1 yes, 0 no, negative: could not be read. */
+int image_probe(struct vhd_io *io);
+
+/* Is it a differencing image; is its parent raw (zero parent id)? */
+static inline bool image_has_parent(const struct vhd_image *image)
+{
+	return image->type == VHD_TYPE_DIFFERENCING;
+}
+bool image_parent_is_raw(const struct vhd_image *image);
+
+/* Read the BAT, find its faults, make the (read-only) map.  Sparse images
+ * only; flat ones: 0, nothing to do. */
+VHD_MUST int image_load(struct vhd_image *image, uint64_t cache_bytes, struct vhd_error *err);
+
+/* Refuses what must not be written (IMAGE_FOOTERS_DIFFER, BAT faults, poisoned),
+ * restores missing footers, and makes the map writable.  Locks are the
+ * caller's business, taken before image_open. */
+VHD_MUST int image_begin_write(struct vhd_image *image, uint64_t cache_bytes,
+			       struct vhd_error *err);
+
+/* ── synchronous use of the map; sectors; flat images answer EXT_HERE ── */
+
+VHD_MUST int image_lookup(struct vhd_image *image, uint64_t sector, uint64_t count,
+			  struct map_ext *out, int max, struct vhd_error *err);
+/* As map_write, waiting included.  Returns the number of extents. */
+VHD_MUST int image_reserve(struct vhd_image *image, struct map_req *req, struct map_ext *out,
+			   int max, struct vhd_error *err);
+void image_written(struct vhd_image *image, const struct map_req *req);
+void image_cancel(struct vhd_image *image, const struct map_req *req);
+VHD_MUST int image_flush(struct vhd_image *image, struct vhd_error *err);
+/* map_quiesce: the file gets its final shape.  The image may be written on. */
+VHD_MUST int image_finish(struct vhd_image *image, struct vhd_error *err);
+
+/* Perform one operation of a map on @io. */
+int image_perform(struct vhd_io *io, const struct map_io *op);
+
+/* ── places ── */
+
+/* End of the last byte that any metadata uses, locator data included; and of blocks. */
+uint64_t image_end_of_data(const struct vhd_image *image); /* needs image_load */
+/* Is [offset, offset + length) free of metadata structures (footers, header, BAT, batmap,
+ * locators) and, after image_load, of blocks below the lowest one? */
+bool image_is_free(const struct vhd_image *image, uint64_t offset, uint64_t length);
+
+/* Write the footer to both places, end first, each followed by a sync, after changing
+ * image->footer (hidden, saved).  A single place for fixed images. */
+VHD_MUST int image_store_footers(struct vhd_image *image, struct vhd_error *err);
+
+/* Raw bytes of one entry / one bitmap, for tools. */
+VHD_MUST int image_bat_entry(struct vhd_image *image, uint32_t block, uint32_t *entry,
+			     struct vhd_error *err);
+VHD_MUST int image_bitmap(struct vhd_image *image, uint32_t block, uint8_t *bits,
+			  struct vhd_error *err);
+
+#endif

@@ -1,0 +1,29 @@
+/* io-file.h - files and block devices as storage of images */
+#ifndef VHD_IO_FILE_H
+#define VHD_IO_FILE_H
+
+#include "io.h"
+
+enum io_file_flags {
+	IO_FILE_WRITE = 1 << 0,
+	IO_FILE_CREATE = 1 << 1, /* must not exist: O_EXCL, mode 0666 & ~umask */
+	IO_FILE_DIRECT = 1 << 2, /* O_DIRECT; silently buffered where refused */
+};
+
+/* Open @path.  Symbolic links are followed.  O_NONBLOCK until it is known to
+ * be a regular file or block device: anything else (directory, FIFO, socket, char device)
+ * is -VHD_E_NOT_FILE.  O_CLOEXEC always.  @name for messages is a copy of @path.
+ * A file opened for writing that is read-only: -EACCES / -EROFS as given. */
+int io_file_open(const char *path, unsigned flags, struct vhd_io **out, struct vhd_error *err);
+
+/* Wrap an open descriptor (ownership passes on success only), named @name. */
+int io_file_from_fd(int fd, const char *name, unsigned flags, struct vhd_io **out,
+		    struct vhd_error *err);
+
+/* The descriptor, borrowed; -1 if @io is not a file. */
+int io_file_fd(const struct vhd_io *io);
+
+/* Make the directory entry of @path durable: fsync of its directory. */
+int io_file_sync_directory(const char *path);
+
+#endif

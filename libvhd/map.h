@@ -1,0 +1,126 @@
+/* map.h - one sparse image: where is this sector, where may it be written,
+ * and what must be committed in which order
+ *
+ * A state machine that performs no I/O.  Callers say what they want; the map
+ * offers the I/O that is allowed now (map_next); they perform it, in any order
+ * and number at a time, and report (map_done).  Barriers never cross this
+ * interface: an operation is offered only when its turn has come.
+ * The synchronous user: while (map_next(m, &io)) map_done(m, io.tag, do(&io));
+ *
+ * One owner calls everything.  Rules cited as ORDER n are in doc/ordering.md.
+ */
+#ifndef VHD_MAP_H
+#define VHD_MAP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vhd.h"
+
+struct vhd_map;
+
+enum map_kind { EXT_HERE, EXT_BELOW, EXT_ZERO };
+struct map_ext {
+	enum map_kind kind;
+	uint64_t sector, count; /* on the virtual disk */
+	uint64_t file_sector;	/* EXT_HERE: where in the image file */
+};
+
+enum map_op { MAP_READ, MAP_WRITE, MAP_ZERO, MAP_PUNCH, MAP_TRUNCATE, MAP_SYNC };
+struct map_io {
+	enum map_op op;
+	uint64_t offset, length; /* bytes; MAP_TRUNCATE: offset is the new size */
+	void *buf;		 /* stays as it is until map_done */
+	uint32_t tag;
+};
+
+/* Lives in the caller's request; untouched by the caller while it waits. */
+struct map_req {
+	struct map_req *next;
+	uint64_t sector, count;
+	int err;		       /* set before ready() */
+	void (*ready)(struct map_req *); /* never called before the function that took it returns */
+	uint64_t ticket;	       /* the map's */
+};
+
+enum { MAP_WAIT = 0 };
+
+struct map_params {
+	uint64_t size_sectors;	/* virtual size */
+	uint32_t block_sectors;
+	uint32_t max_entries;
+	uint64_t bat_offset;	/* bytes */
+	bool has_parent;	/* absent sectors are below, not zero */
+	bool writable;
+	bool device;		/* the storage cannot grow, and is not zero */
+	bool early_bitmaps;	/* write a new block's bitmap page beside its first data (ORDER 9) */
+	bool align;		/* data of new blocks on 4 KiB */
+	uint64_t data_start;	/* first byte a block may lie at */
+	uint64_t data_end;	/* bytes; entries past it are faults (file size when opened) */
+	uint64_t end_of_data;	/* bytes: end of the last block by the BAT */
+	uint64_t footer_offset; /* of the end footer on disk */
+	bool append_only;	/* do not recycle [end_of_data, footer) (ORDER 8) */
+	uint8_t footer[512];	/* what every end footer written shall be */
+	/* batmap; batmap_bytes = 0: none.  @batmap is copied; all zero if not valid */
+	const uint8_t *batmap;
+	uint64_t batmap_bytes;
+	uint64_t batmap_header_offset;
+	uint64_t batmap_offset;	    /* of the map in use */
+	uint64_t batmap_alternate;  /* a free place for another map; 0: none */
+	uint64_t batmap_covered;    /* bytes under the checksum */
+	uint8_t batmap_header[512]; /* as on disk */
+	bool batmap_stale;	    /* not valid on disk: rewrite at quiesce */
+	/* blocks not to be trusted: lookups in them fail; sorted; copied */
+	const uint32_t *bad_blocks;
+	uint32_t bad_count;
+	uint64_t cache_bytes; /* bound for clean BAT pages and bitmaps; 0: 4 MiB */
+};
+
+VHD_MUST int map_open(const struct map_params *params, struct vhd_map **out);
+/* Asserts that nothing is in flight; what was not flushed is forgotten. */
+void map_close(struct vhd_map *map);
+
+/* Extents of [sector, sector + count) into @out, at most @max, from @sector
+ * on without gaps; their number, or MAP_WAIT when metadata of the first block
+ * is not in memory (then map_want), or -VHD_E_BAT_ENTRY, -VHD_E_RANGE.
+ * Neighbouring extents that continue each other are joined. */
+int map_lookup(struct vhd_map *map, uint64_t sector, uint64_t count, struct map_ext *out, int max);
+
+/* Load the metadata of the block at @req->sector.  ready() follows, with err
+ * 0 or the read's error. */
+void map_want(struct vhd_map *map, struct map_req *req);
+
+/* Reserve room for writing [req->sector, req->sector + req->count).  Returns
+ * the number of extents (all EXT_HERE), req->count shortened to what they
+ * cover: write the data there, then map_written, or map_cancel if no byte of it may have
+ * reached the storage.  MAP_WAIT: ready() follows; call again unless req->err.
+ * -VHD_E_BAT_ENTRY, -VHD_E_RANGE, -VHD_E_TOO_BIG. */
+int map_write(struct vhd_map *map, struct map_req *req, struct map_ext *out, int max);
+
+/* The data of a reservation is on the storage: visible to lookups from now. */
+void map_written(struct vhd_map *map, const struct map_req *req);
+/* Its write failed: undone where ORDER 4 lets it be. */
+void map_cancel(struct vhd_map *map, const struct map_req *req);
+
+/* ready() when all that was map_written() before this call is durable. */
+void map_flush(struct vhd_map *map, struct map_req *req);
+
+/* Flush, then batmap, then the footer behind the last block and the file cut
+ * there (ORDER 7).  No reservation may be open.  The map stays usable. */
+void map_quiesce(struct vhd_map *map, struct map_req *req);
+
+/* The next operation that may be issued now; false when there is none. */
+bool map_next(struct vhd_map *map, struct map_io *io);
+/* @err: 0 or negative.  May call ready() of any waiting request. */
+void map_done(struct vhd_map *map, uint32_t tag, int err);
+
+/* Is metadata waiting for a commit?  How many blocks are involved. */
+uint64_t map_dirty_blocks(const struct vhd_map *map);
+/* Blocks newly allocated since open. */
+uint64_t map_new_blocks(const struct vhd_map *map);
+/* The entry that made a lookup fail: block and its BAT value. */
+void map_fault(const struct vhd_map *map, uint32_t *block, uint32_t *entry);
+/* Bytes of memory held. */
+uint64_t map_memory(const struct vhd_map *map);
+
+#endif

@@ -1,0 +1,295 @@
+/* vhd.h - VHD images: open, read, write, make, merge, check
+ *
+ * The one public header of libvhd.  All functions return 0 (or a count) on
+ * success and a negative code on failure: -errno for what the system said,
+ * -VHD_E_* for what is wrong with an image.  Where a struct vhd_error is
+ * taken it may be NULL; filled only on failure, it says where and what.
+ *
+ * Handles are not to be used from two threads at once; different handles are
+ * independent.  The library never prints, never exits and keeps no global
+ * state.  Offsets and lengths are bytes unless a name says otherwise.
+ */
+#ifndef VHD_H
+#define VHD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VHD_API	 __attribute__((visibility("default")))
+#define VHD_MUST __attribute__((warn_unused_result))
+
+/* ── errors ──────────────────────────────────────────────────────────────── */
+
+enum vhd_errnum {
+	VHD_E_FIRST = 10000,
+	VHD_E_NOT_VHD = VHD_E_FIRST, /* no footer, at either end */
+	VHD_E_FOOTER_CHECKSUM,	     /* footer present, checksum wrong */
+	VHD_E_FOOTER_FIELD,	     /* a footer field has an impossible value */
+	VHD_E_FOOTERS_DIFFER,	     /* two valid footers that disagree */
+	VHD_E_FOOTER_MISSING,	     /* one of the two footers is missing or bad */
+	VHD_E_HEADER_COOKIE,	     /* no cxsparse header where the footer says */
+	VHD_E_HEADER_CHECKSUM,
+	VHD_E_HEADER_FIELD,
+	VHD_E_BLOCK_SIZE,    /* block size outside 4 KiB .. 64 MiB or no power of two */
+	VHD_E_BAT_PLACE,     /* block table outside the file or over other metadata */
+	VHD_E_BAT_ENTRY,     /* entry outside the data area */
+	VHD_E_BAT_OVERLAP,   /* two blocks claim the same space */
+	VHD_E_BITMAP,	     /* bitmap unreadable or contradicting the data */
+	VHD_E_BATMAP,	     /* batmap header or map wrong */
+	VHD_E_LOCATOR,	     /* parent locator wrong */
+	VHD_E_TRUNCATED,     /* file ends before data that it names */
+	VHD_E_TRAILING,	     /* bytes after the footer */
+	VHD_E_UNSUPPORTED,   /* valid, but a version or type not handled */
+	VHD_E_SPLIT,	     /* split image (.v01 ...) */
+	VHD_E_ENCRYPTED,     /* data is encrypted and no key was given */
+	VHD_E_POISONED,	     /* v_poison: a journalled operation is under way */
+	VHD_E_HIDDEN,	     /* hidden node used as a leaf */
+	VHD_E_COALESCING,    /* half merged: usable through its child only */
+	VHD_E_BUSY,	     /* locked by somebody else */
+	VHD_E_SHARED_PARENT, /* another child uses this parent */
+	VHD_E_PARENT_MISSING,
+	VHD_E_PARENT_ID,     /* parent found, but it is another image */
+	VHD_E_PARENT_DENIED, /* parent outside the allowed directories */
+	VHD_E_CYCLE,	     /* an image is its own ancestor */
+	VHD_E_TOO_DEEP,	     /* chain longer than allowed */
+	VHD_E_LIMIT,	     /* chain longer than the caller's limit */
+	VHD_E_RANGE,	     /* beyond the end of the disk */
+	VHD_E_TOO_BIG,	     /* beyond what the format reaches */
+	VHD_E_NAME,	     /* text cannot be represented */
+	VHD_E_NOT_FILE,	     /* neither a regular file nor a block device */
+	VHD_E_ARGUMENT,	     /* an option's value makes no sense */
+	VHD_E_DIFFERENT,     /* compare: contents differ */
+	VHD_E_AZURE,	     /* a target platform would refuse this image */
+	VHD_E_LEAKED,	     /* space that nothing refers to */
+	VHD_E_CANCELLED,     /* the caller's progress function said stop */
+	VHD_E_LAST = VHD_E_CANCELLED,
+};
+
+enum vhd_error_has {
+	VHD_HAS_OFFSET = 1 << 0,
+	VHD_HAS_VALUES = 1 << 1, /* expected and found */
+};
+
+struct vhd_error {
+	int code;	   /* as returned: negative */
+	unsigned has;	   /* enum vhd_error_has */
+	uint64_t offset;   /* in the file */
+	uint64_t expected; /* values as read, or sizes */
+	uint64_t found;
+	char text[1024]; /* one line: names the file, the fact and the next step */
+};
+
+/* One sentence for a code; static storage. */
+VHD_API const char *vhd_strerror(int code);
+/* A short stable name for a code, "bat-entry", "ENOENT"; static storage. */
+VHD_API const char *vhd_error_name(int code);
+/* The exit status (an errno number) that command line tools use for a code. */
+VHD_API int vhd_exit_status(int code);
+VHD_API const char *vhd_version(void);
+
+/* ── common ──────────────────────────────────────────────────────────────── */
+
+enum vhd_type {
+	VHD_TYPE_RAW = 0, /* no footer: only as a parent or in conversions */
+	VHD_TYPE_FIXED = 2,
+	VHD_TYPE_DYNAMIC = 3,
+	VHD_TYPE_DIFFERENCING = 4,
+};
+
+/* Called from time to time during long work; return non-zero to stop it. */
+struct vhd_progress {
+	int (*step)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
+	void *arg;
+};
+
+/* Where parents may be.  Zeroed: no roots, default confinement. */
+struct vhd_parents {
+	const char *const *roots; /* NULL-terminated directories, or NULL */
+	bool beneath_only;	  /* without roots: only beneath the leaf's directory */
+};
+
+/* ── chains: an image with all its parents, as one disk ──────────────────── */
+
+enum vhd_open_flags {
+	VHD_OPEN_WRITE = 1 << 0,      /* the leaf may be written */
+	VHD_OPEN_NO_PARENTS = 1 << 1, /* this image alone; reading what is below fails */
+	VHD_OPEN_NO_LOCK = 1 << 2,    /* peek: take no locks, change nothing */
+	VHD_OPEN_FORCE = 1 << 3,      /* hidden leaf, half-merged parent: go on */
+	VHD_OPEN_RAW = 1 << 4,	      /* the file is a raw disk */
+	VHD_OPEN_DIRECT = 1 << 5,     /* O_DIRECT where the file system can */
+};
+
+struct vhd_open_options {
+	unsigned flags; /* enum vhd_open_flags */
+	struct vhd_parents parents;
+	uint64_t cache_bytes; /* bound for metadata in memory; 0: 16 MiB */
+};
+
+struct vhd_chain;
+
+VHD_API VHD_MUST int vhd_open(const char *path, const struct vhd_open_options *options,
+			      struct vhd_chain **out, struct vhd_error *err);
+/* Commits what was written, restores the leaf's shape and closes everything.
+ * The handle is gone whatever is returned.  NULL is fine. */
+VHD_API int vhd_close(struct vhd_chain *chain, struct vhd_error *err);
+
+VHD_API uint64_t vhd_size(const struct vhd_chain *chain);
+VHD_API unsigned vhd_depth(const struct vhd_chain *chain); /* base alone: 1 */
+
+/* Any alignment.  Beyond the end: VHD_E_RANGE, nothing is done. */
+VHD_API VHD_MUST int vhd_read(struct vhd_chain *chain, void *buf, size_t length, uint64_t offset,
+			      struct vhd_error *err);
+VHD_API VHD_MUST int vhd_write(struct vhd_chain *chain, const void *buf, size_t length,
+			       uint64_t offset, struct vhd_error *err);
+/* All writes that returned before are durable when this returns 0. */
+VHD_API VHD_MUST int vhd_flush(struct vhd_chain *chain, struct vhd_error *err);
+
+enum vhd_extent_kind { VHD_EXTENT_DATA, VHD_EXTENT_ZERO };
+struct vhd_extent {
+	uint64_t offset, length; /* on the virtual disk */
+	enum vhd_extent_kind kind;
+	unsigned depth;	      /* 0 = leaf; for zeros: meaningless */
+	uint64_t file_offset; /* of the data, in that layer's file */
+};
+/* Extents from @offset on, at most @max, covering at most @length; neighbours
+ * of one kind are not merged across blocks.  Returns their number (> 0). */
+VHD_API VHD_MUST int vhd_extents(struct vhd_chain *chain, uint64_t offset, uint64_t length,
+				 struct vhd_extent *out, int max, struct vhd_error *err);
+
+struct vhd_info {
+	enum vhd_type type;
+	const char *path;     /* valid while the chain is open */
+	uint64_t size;	      /* virtual */
+	uint64_t file_size;
+	uint64_t used_size;   /* end of data + footer */
+	uint32_t block_size;  /* 0 for fixed and raw */
+	uint64_t allocated_blocks, total_blocks;
+	char creator[5];
+	uint32_t creator_version;
+	uint8_t id[16], parent_id[16];
+	int64_t created; /* Unix seconds */
+	bool hidden;
+};
+/* @layer 0 is the leaf. */
+VHD_API VHD_MUST int vhd_layer_info(struct vhd_chain *chain, unsigned layer, struct vhd_info *out,
+				    struct vhd_error *err);
+
+/* ── operations on files ─────────────────────────────────────────────────── */
+
+struct vhd_create_options {
+	enum vhd_type type;   /* VHD_TYPE_FIXED or VHD_TYPE_DYNAMIC */
+	uint64_t size;	      /* virtual bytes, a multiple of 512 */
+	uint64_t max_size;    /* room for metadata up to this size; 0: none */
+	uint32_t block_size;  /* 0: 2 MiB */
+	const char *creator;  /* 4 characters; NULL: "tap" with batmap */
+	bool force;	      /* replace what is there */
+	bool reserve;	      /* fixed: allocate every byte now */
+	const uint8_t *id;    /* 16 bytes; NULL: a random one */
+};
+VHD_API VHD_MUST int vhd_create(const char *path, const struct vhd_create_options *options,
+				struct vhd_error *err);
+
+struct vhd_snapshot_options {
+	bool raw_parent;
+	bool link_empty;     /* link to the given parent even if it is empty */
+	unsigned limit;	     /* refuse chains deeper than this; 0: VHD's 256 */
+	uint64_t size;	     /* virtual size of the child; 0: the parent's */
+	uint64_t max_size;
+	uint32_t block_size; /* 0: the parent's, or 2 MiB */
+	bool force;
+	struct vhd_parents parents;
+};
+VHD_API VHD_MUST int vhd_snapshot(const char *child, const char *parent,
+				  const struct vhd_snapshot_options *options,
+				  struct vhd_error *err);
+
+enum vhd_field { VHD_FIELD_HIDDEN, VHD_FIELD_MARKER };
+VHD_API VHD_MUST int vhd_set(const char *path, enum vhd_field field, uint8_t value,
+			     struct vhd_error *err);
+
+struct vhd_coalesce_options {
+	const char *ancestor; /* NULL: the immediate parent */
+	bool skip_zeros;      /* do not write data that is zero where zero is below */
+	bool force;	      /* despite other children */
+	bool dry_run;	      /* count, change nothing */
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_coalesce_result {
+	char into[4096]; /* path of the image merged into */
+	unsigned levels; /* images merged */
+	uint64_t sectors, bytes_read, bytes_written;
+	bool resumed;
+};
+VHD_API VHD_MUST int vhd_coalesce(const char *child, const struct vhd_coalesce_options *options,
+				  struct vhd_coalesce_result *result, struct vhd_error *err);
+
+enum vhd_format { VHD_FORMAT_AUTO, VHD_FORMAT_RAW, VHD_FORMAT_FIXED, VHD_FORMAT_DYNAMIC };
+enum vhd_target { VHD_FOR_ANY, VHD_FOR_AZURE, VHD_FOR_HYPERV, VHD_FOR_XEN, VHD_FOR_VPC };
+struct vhd_convert_options {
+	enum vhd_format from; /* AUTO: VHD if it has a valid footer, else raw */
+	enum vhd_format to;   /* AUTO: by the target's suffix */
+	bool gzip;	      /* compress the target (also by suffix .gz) */
+	bool force;
+	bool no_sync;	      /* do not wait for the disk at the end */
+	enum vhd_target target;
+	uint32_t block_size;
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_convert_result {
+	uint64_t size, data_bytes, file_bytes;
+};
+/* "-" is standard input or output. */
+VHD_API VHD_MUST int vhd_convert(const char *source, const char *destination,
+				 const struct vhd_convert_options *options,
+				 struct vhd_convert_result *result, struct vhd_error *err);
+
+/* 0 same, -VHD_E_DIFFERENT with *first = first differing byte.  Disks of
+ * different sizes differ at the latest at the end of the shorter one. */
+struct vhd_compare_options {
+	enum vhd_format from_a, from_b;
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+VHD_API VHD_MUST int vhd_compare(const char *a, const char *b,
+				 const struct vhd_compare_options *options, uint64_t *first,
+				 struct vhd_error *err);
+
+enum vhd_severity { VHD_NOTE, VHD_WARNING, VHD_DAMAGE };
+struct vhd_finding {
+	int code; /* negative, as in vhd_error */
+	enum vhd_severity severity;
+	unsigned has; /* enum vhd_error_has, and: */
+#define VHD_HAS_BLOCK (1 << 2)
+	uint64_t offset, block, expected, found;
+	bool repairable;
+	const char *file; /* which image of the chain */
+	const char *text; /* valid during the call */
+};
+struct vhd_check_options {
+	bool parents_too, bitmaps, no_overlap, ignore_footer, ignore_parent_id, ignore_timestamps;
+	enum vhd_target target;
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+	/* Called for each finding, as found; may be NULL. */
+	void (*finding)(void *arg, const struct vhd_finding *finding);
+	void *arg;
+};
+struct vhd_check_result {
+	uint64_t leaked_bytes, allocated_blocks, total_blocks, present_sectors;
+	unsigned damages, warnings;
+};
+/* 0 when the image could be examined, whatever was found: see the result. */
+VHD_API VHD_MUST int vhd_check(const char *path, const struct vhd_check_options *options,
+			       struct vhd_check_result *result, struct vhd_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
