@@ -1,0 +1,50 @@
+# tests: unit programs (check_*.c), model and crash programs, scripts, fuzz targets
+TEST_LIB_OBJ := $(call obj,$(wildcard tests/lib/*.c))
+TEST_PROG_SRC := $(wildcard tests/unit/check_*.c tests/model/model_*.c tests/crash/crash_*.c)
+TEST_PROGS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_PROG_SRC))
+TEST_TOOLS := $(patsubst tests/lib/tools/%.c,$(BUILD)/tests/%,$(wildcard tests/lib/tools/*.c))
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_REPLAY := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%-replay,$(FUZZ_SRC))
+FUZZ_PROGS := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
+
+$(TEST_PROGS) $(TEST_TOOLS): LDLIBS_TEST = -lcheck -lsubunit -lrt -lm
+$(TEST_PROGS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) $(LDLIBS_TEST)
+
+# small programs that scripts use, with tests/lib and libvhd
+$(TEST_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/lib/tools/%.o $(TEST_LIB_OBJ) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) $(LDLIBS_TEST)
+
+# a fuzz target with a main that replays its corpus: needs no fuzzer
+$(FUZZ_REPLAY): $(BUILD)/tests/fuzz/%-replay: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/replay.o $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS)
+
+build/fuzz/%: tests/fuzz/%.c $(LIB_SRC)
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)clang -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -D_GNU_SOURCE \
+	  -DVHD_VERSION_TEXT='"$(VERSION)"' -I. -pthread -o $@ $^ $(LIB_LIBS)
+
+check:
+	$(Q)scripts/packages build check
+	$(Q)$(MAKE) --no-print-directory check-run
+
+.PHONY: check-run test-programs
+test-programs: all $(TEST_PROGS) $(TEST_TOOLS) $(FUZZ_REPLAY)
+check-run: test-programs
+	$(Q)BUILD=$(BUILD) SAN='$(SAN)' tests/run '$(TEST)'
+
+soak: test-programs
+	$(Q)BUILD=$(BUILD) SOAK=1 tests/run '$(TEST)'
+
+fuzz:
+	$(Q)scripts/packages build fuzz
+	$(Q)$(MAKE) --no-print-directory $(FUZZ_PROGS)
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) tests/fuzz/run $(FUZZ_PROGS)
+
+bench:
+	$(Q)scripts/packages build bench
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)BIN=$(BUILD)/bin tests/bench/run

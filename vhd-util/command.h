@@ -1,0 +1,70 @@
+/* command.h - what a command of vhd-util is: one row of a table
+ *
+ * Help, usage errors, completions and the man-page test are all made from it.
+ * Every command takes its image as -n FILE or as its first argument.
+ */
+#ifndef VHD_UTIL_COMMAND_H
+#define VHD_UTIL_COMMAND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libvhd/vhd.h"
+
+struct option_spec {
+	char letter;	      /* 0: only the long form */
+	const char *name;     /* long name, without dashes */
+	const char *argument; /* NULL: a switch */
+	const char *help;     /* one line */
+};
+
+/* Parsed options: the value of each by its place in the command's table. */
+struct arguments {
+	const struct option_spec *specs;
+	const char **values; /* of options given; "" for a switch; NULL: not given */
+	int count;	     /* what is left after the options */
+	char **rest;
+	struct vhd_parents parents; /* from --parent-root and VHD_PARENT_ROOT */
+	bool json, debug, dry_run;
+};
+
+/* Value of the option with long name @name; NULL when not given.  @name must be in the table. */
+const char *arguments_get(const struct arguments *args, const char *name);
+bool arguments_has(const struct arguments *args, const char *name);
+
+struct command {
+	const char *name;
+	const char *summary;   /* one line */
+	const char *operands;  /* "FILE", "SRC DST" */
+	int min_rest, max_rest; /* operands besides a FILE given by -n; -1: any number */
+	const struct option_spec *options; /* ends with an all-zero row; includes -n where it applies */
+	/* Returns an exit status.  Errors were printed by print_error(). */
+	int (*run)(struct arguments *args);
+};
+
+/* The image of a command: -n, or the first operand (which is then taken out of rest).  NULL: none
+ * was given, and the usage error was printed. */
+const char *arguments_image(struct arguments *args);
+
+/* Each in its cmd-<name>.c. */
+extern const struct command command_create, command_snapshot, command_query, command_read,
+	command_set, command_check, command_coalesce, command_info, command_map, command_convert,
+	command_write, command_compare;
+
+/* Prints a usage error of the running command to stderr, one line with the next step;
+ * returns 22. */
+int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Prints "vhd-util: TEXT" once to stderr and returns the exit status of the error. */
+int print_error(const struct vhd_error *err);
+/* The same for a warning; no status. */
+void print_warning(const struct vhd_error *warning);
+
+/* A progress function for long work: draws percent, rate and ETA on stderr if that is a
+ * terminal (or when @always), else does nothing; its step also answers Ctrl-C: it
+ * returns non-zero after SIGINT/SIGTERM, and the operation ends with
+ * VHD_E_CANCELLED (exit status 130). */
+struct vhd_progress progress_begin(const char *what, bool always);
+void progress_end(void);
+
+#endif
