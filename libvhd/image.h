@@ -42,7 +42,8 @@ struct vhd_image {
 	uint64_t header_offset;
 	uint32_t blocks; /* entries in use: size / block_size, rounded up */
 	uint32_t block_sectors;
-	uint64_t metadata_end; /* end of the last metadata structure but locators */
+	uint64_t data_start; /* end of table and batmap (and of a header before them): no block
+			      * lies below; locators and a moved header may lie above */
 	bool has_batmap;       /* header found; map valid unless IMAGE_BATMAP_BAD */
 	struct vhd_batmap_header batmap_header;
 	uint64_t batmap_header_at;
@@ -52,6 +53,10 @@ struct vhd_image {
 	struct vhd_map *map; /* owned */
 	struct bat_totals totals;
 	bool writing;
+	bool early_bitmaps; /* set before image_begin_write: see map.h; for servers */
+	uint32_t *bad;	    /* owned: blocks whose entries are at fault, sorted */
+	uint32_t bad_count;
+	bool batmap_lies;   /* a bit is set for a block that is not allocated */
 };
 
 enum image_open_flags {

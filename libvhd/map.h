@@ -120,6 +120,9 @@ uint64_t map_dirty_blocks(const struct vhd_map *map);
 uint64_t map_new_blocks(const struct vhd_map *map);
 /* The entry that made a lookup fail: block and its BAT value. */
 void map_fault(const struct vhd_map *map, uint32_t *block, uint32_t *entry);
+/* Bytes: end of the last block, and place of the end footer, as they are now. */
+uint64_t map_end_of_data(const struct vhd_map *map);
+uint64_t map_footer_offset(const struct vhd_map *map);
 /* Bytes of memory held. */
 uint64_t map_memory(const struct vhd_map *map);
 

@@ -1,0 +1,345 @@
+/* map-table.c - BAT pages and block records in memory
+ *
+ * Pages are pieces of the BAT of 4 KiB, records one block's bitmap and state.
+ * Both are loaded on demand, kept in lists by last use, and dropped when the
+ * bound is passed; what is fresh, dirty, frozen or being written stays.
+ */
+#include "map-private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/endian.h"
+#include "base/number.h"
+#include "bitmap.h"
+
+static uint32_t hash_of(const struct vhd_map *map, uint32_t block)
+{
+	return (block * 2654435761u) & (map->hash_size - 1);
+}
+
+struct map_block *table_find(const struct vhd_map *map, uint32_t block)
+{
+	struct map_block *b = map->hash[hash_of(map, block)];
+
+	while (b && b->block != block)
+		b = b->hash_next;
+	return b;
+}
+
+/* Twice as many chains once there is more than one record a chain; staying as
+ * we are when memory is short costs only time. */
+static void hash_grow(struct vhd_map *map)
+{
+	uint32_t old_size = map->hash_size;
+	struct map_block **old = map->hash;
+	struct map_block **fresh = calloc((size_t)old_size * 2, sizeof(*fresh));
+
+	if (!fresh)
+		return;
+	map->hash = fresh;
+	map->hash_size = old_size * 2;
+	map->memory += (uint64_t)old_size * sizeof(*fresh);
+	for (uint32_t i = 0; i < old_size; i++) {
+		struct map_block *b = old[i], *next;
+
+		for (; b; b = next) {
+			uint32_t h = hash_of(map, b->block);
+
+			next = b->hash_next;
+			b->hash_next = fresh[h];
+			fresh[h] = b;
+		}
+	}
+	free(old);
+}
+
+static void evict(struct vhd_map *map)
+{
+	while (map->memory > map->memory_bound) {
+		if (!list_empty(&map->blocks_clean)) {
+			struct list *l = list_pop(&map->blocks_clean);
+
+			table_drop(map, list_entry(l, struct map_block, link));
+		} else if (!list_empty(&map->pages_clean)) {
+			struct map_page *page =
+				list_entry(list_pop(&map->pages_clean), struct map_page, lru);
+
+			map->pages[page->index] = NULL;
+			map->memory -= sizeof(*page);
+			free(page);
+		} else {
+			return;
+		}
+	}
+}
+
+struct map_block *table_add(struct vhd_map *map, uint32_t block, uint32_t entry)
+{
+	struct map_block *b;
+	uint32_t h;
+
+	if (map->records >= map->hash_size)
+		hash_grow(map);
+	b = calloc(1, sizeof(*b) + map->bitmap_bytes);
+	if (!b)
+		return NULL;
+	b->block = block;
+	b->entry = entry;
+	list_init(&b->link);
+	list_init(&b->early_link);
+	h = hash_of(map, block);
+	b->hash_next = map->hash[h];
+	map->hash[h] = b;
+	map->records++;
+	map->memory += sizeof(*b) + map->bitmap_bytes;
+	return b;
+}
+
+void table_drop(struct vhd_map *map, struct map_block *b)
+{
+	struct map_block **p = &map->hash[hash_of(map, b->block)];
+
+	while (*p != b)
+		p = &(*p)->hash_next;
+	*p = b->hash_next;
+	list_remove(&b->link);
+	list_remove(&b->early_link);
+	map->records--;
+	map->memory -= sizeof(*b) + map->bitmap_bytes;
+	free(b);
+}
+
+void table_settle(struct vhd_map *map, struct map_block *b)
+{
+	if (b->fresh || b->dirty || b->frozen || b->loading || b->writers ||
+	    b->early == EARLY_QUEUED || b->early == EARLY_FLYING)
+		return;
+	list_remove(&b->link);
+	list_append(&map->blocks_clean, &b->link);
+	evict(map);
+}
+
+bool table_is_full(const struct vhd_map *map, uint32_t block)
+{
+	return map->known_full && bits_test(map->known_full, block);
+}
+
+uint64_t table_sectors(const struct vhd_map *map, uint32_t block)
+{
+	uint64_t start = (uint64_t)block * map->p.block_sectors;
+
+	return number_min(map->p.block_sectors, map->p.size_sectors - start);
+}
+
+struct map_page *table_page(const struct vhd_map *map, uint32_t block)
+{
+	struct map_page *page = map->pages[block / MAP_PAGE_ENTRIES];
+
+	return page && !page->loading ? page : NULL;
+}
+
+void table_pin(struct vhd_map *map, struct map_page *page)
+{
+	(void)map;
+	if (!page->pins++)
+		list_remove(&page->lru);
+}
+
+void table_unpin(struct vhd_map *map, struct map_page *page)
+{
+	assert(page->pins > 0);
+	if (!--page->pins)
+		list_append(&map->pages_clean, &page->lru);
+}
+
+static int start_page(struct vhd_map *map, uint32_t index)
+{
+	struct map_page *page = map->pages[index];
+
+	map->need = map_ticket(WAIT_PAGE, index);
+	if (page)
+		return MAP_NEED;
+	page = malloc(sizeof(*page));
+	if (!page)
+		return -ENOMEM;
+	page->index = index;
+	page->pins = 0;
+	page->loading = true;
+	list_append(&map->load_pages, &page->lru);
+	map->pages[index] = page;
+	map->memory += sizeof(*page);
+	evict(map);
+	return MAP_NEED;
+}
+
+static int bad_order(const void *key, const void *element)
+{
+	uint32_t a = *(const uint32_t *)key, b = *(const uint32_t *)element;
+
+	return a < b ? -1 : a > b;
+}
+
+/* May this entry be followed?  The table was scanned when the image was
+ * opened; the range is checked again because a page may have been read later. */
+static bool sound(const struct vhd_map *map, uint32_t block, uint32_t entry)
+{
+	uint64_t limit = number_max(map->p.data_end, map->space.end_of_data);
+
+	if ((uint64_t)entry * VHD_SECTOR < map->p.data_start ||
+	    ((uint64_t)entry + map->stride) * VHD_SECTOR > limit)
+		return false;
+	return !map->p.bad_count || !bsearch(&block, map->bad, map->p.bad_count, sizeof(*map->bad),
+					     bad_order);
+}
+
+int table_entry(struct vhd_map *map, uint32_t block, uint32_t *entry)
+{
+	struct map_block *b = table_find(map, block);
+	struct map_page *page;
+	uint32_t value;
+
+	if (b && b->fresh) {
+		*entry = b->visible ? b->entry : VHD_BAT_UNUSED;
+		return 0;
+	}
+	page = table_page(map, block);
+	if (!page)
+		return start_page(map, block / MAP_PAGE_ENTRIES);
+	if (!page->pins) { /* used now */
+		list_remove(&page->lru);
+		list_append(&map->pages_clean, &page->lru);
+	}
+	value = be32_load(page->raw + (size_t)(block % MAP_PAGE_ENTRIES) * 4);
+	if (value != VHD_BAT_UNUSED && !sound(map, block, value)) {
+		map->fault_block = block;
+		map->fault_entry = value;
+		return -VHD_E_BAT_ENTRY;
+	}
+	*entry = value;
+	return 0;
+}
+
+int table_bits(struct vhd_map *map, uint32_t block, uint32_t entry, struct map_block **out)
+{
+	struct map_block *b = table_find(map, block);
+
+	if (!b) {
+		b = table_add(map, block, entry);
+		if (!b)
+			return -ENOMEM;
+		b->visible = true;
+		b->loading = true;
+		list_append(&map->load_blocks, &b->link);
+		evict(map);
+	}
+	if (b->loading) {
+		map->need = map_ticket(WAIT_BITS, block);
+		return MAP_NEED;
+	}
+	if (!b->fresh && !b->dirty && !b->frozen && !b->writers) { /* used now */
+		list_remove(&b->link);
+		list_append(&map->blocks_clean, &b->link);
+	}
+	*out = b;
+	return 0;
+}
+
+bool table_next(struct vhd_map *map, struct map_io *io)
+{
+	if (!list_empty(&map->load_pages)) {
+		struct map_page *page = list_entry(map->load_pages.next, struct map_page, lru);
+		uint64_t at = (uint64_t)page->index * MAP_PAGE_BYTES;
+		uint64_t table = number_round_up((uint64_t)map->p.max_entries * 4, VHD_SECTOR);
+
+		if (!map_take_slot(map, SLOT_PAGE, page, io))
+			return false;
+		list_remove(&page->lru);
+		io->op = MAP_READ;
+		io->offset = map->p.bat_offset + at;
+		io->length = number_min(MAP_PAGE_BYTES, table - at);
+		io->buf = page->raw;
+		return true;
+	}
+	if (!list_empty(&map->load_blocks)) {
+		struct map_block *b = list_entry(map->load_blocks.next, struct map_block, link);
+
+		if (!map_take_slot(map, SLOT_BITS, b, io))
+			return false;
+		list_remove(&b->link);
+		io->op = MAP_READ;
+		io->offset = (uint64_t)b->entry * VHD_SECTOR;
+		io->length = map->bitmap_bytes;
+		io->buf = b->bits;
+		return true;
+	}
+	return false;
+}
+
+static void page_loaded(struct vhd_map *map, struct map_page *page, int err)
+{
+	uint32_t index = page->index;
+
+	if (err) {
+		map->pages[index] = NULL;
+		map->memory -= sizeof(*page);
+		free(page);
+	} else {
+		page->loading = false;
+		list_append(&map->pages_clean, &page->lru);
+	}
+	map_arrived(map, map_ticket(WAIT_PAGE, index), err);
+}
+
+static void bits_loaded(struct vhd_map *map, struct map_block *b, int err)
+{
+	uint32_t block = b->block;
+
+	b->loading = false;
+	if (err) {
+		table_drop(map, b);
+	} else {
+		if (map->known_full && bits_all_set(b->bits, 0, map->p.block_sectors))
+			bits_set(map->known_full, block);
+		list_append(&map->blocks_clean, &b->link);
+	}
+	map_arrived(map, map_ticket(WAIT_BITS, block), err);
+}
+
+void table_done(struct vhd_map *map, struct map_slot *slot, int err)
+{
+	struct map_block *b = slot->subject;
+
+	switch (slot->kind) {
+	case SLOT_PAGE:
+		page_loaded(map, slot->subject, err);
+		return;
+	case SLOT_BITS:
+		bits_loaded(map, b, err);
+		return;
+	default: /* SLOT_EARLY: a failure only means that the commit writes it */
+		b->early = err ? EARLY_NONE : EARLY_DONE;
+		table_settle(map, b);
+	}
+}
+
+void table_free(struct vhd_map *map)
+{
+	uint64_t pages = number_div_up(map->blocks, MAP_PAGE_ENTRIES);
+
+	for (uint32_t i = 0; map->hash && i < map->hash_size; i++) {
+		struct map_block *b = map->hash[i], *next;
+
+		for (; b; b = next) {
+			next = b->hash_next;
+			free(b);
+		}
+	}
+	for (uint64_t i = 0; map->pages && i < pages; i++)
+		free(map->pages[i]);
+	free(map->hash);
+	free(map->pages);
+}
