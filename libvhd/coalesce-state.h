@@ -24,17 +24,20 @@
 #include "layout.h"
 
 struct coalesce_state {
-	char *path; /* owned; of the file itself */
-	int fd;	    /* owned; -1: not open for change */
+	char *path;			   /* owned; of the file itself */
+	int fd;				   /* owned; -1: not open for change */
 	uint8_t target_id[VHD_UUID_BYTES]; /* zero: a raw disk */
 	uint8_t child_id[VHD_UUID_BYTES];  /* the topmost image being merged */
-	uint64_t fingerprint; /* of the images merged from when it began; 0: unknown */
-	uint64_t cursor;      /* sectors below are merged */
-	uint64_t merged;      /* sectors written so far, for the final count */
-	char child[4096];     /* path of the child, for messages */
+	uint64_t fingerprint;		   /* of the images merged from when it began; 0: unknown */
+	uint64_t cursor;		   /* sectors below are merged */
+	uint64_t merged;		   /* sectors written so far, for the final count */
+	char child[4096];		   /* path of the child, for messages */
 };
 
-#define COALESCE_STATE_NONE { .path = NULL, .fd = -1 }
+#define COALESCE_STATE_NONE            \
+	{                              \
+		.path = NULL, .fd = -1 \
+	}
 
 /* Is the image behind @target, with footer id @target_id (NULL: a raw disk), half
  * merged?  1: yes, *state is filled (without fd; release it); 0: no: nothing
