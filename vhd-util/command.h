@@ -18,26 +18,50 @@ struct option_spec {
 	const char *help;     /* one line */
 };
 
+/* Rows that several commands share.  --debug and --help belong to every command and
+ * stand in no table. */
+#define OPTION_NAME                              \
+	{                                        \
+		'n', "name", "FILE", "the image" \
+	}
+#define OPTION_JSON                           \
+	{                                     \
+		0, "json", NULL, "print JSON" \
+	}
+#define OPTION_DRY_RUN                                                       \
+	{                                                                    \
+		0, "dry-run", NULL, "say what would be done, change nothing" \
+	}
+#define OPTION_PARENT_ROOT                                                                 \
+	{                                                                                  \
+		0, "parent-root", "DIR", "take parents only from beneath DIR (repeatable)" \
+	}
+
 /* Parsed options: the value of each by its place in the command's table. */
 struct arguments {
 	const struct option_spec *specs;
 	const char **values; /* of options given; "" for a switch; NULL: not given */
 	int count;	     /* what is left after the options */
 	char **rest;
-	struct vhd_parents parents; /* from --parent-root and VHD_PARENT_ROOT */
+	struct vhd_parents parents; /* from --parent-root, else VHD_PARENT_ROOT */
 	bool json, debug, dry_run;
 };
 
 /* Value of the option with long name @name; NULL when not given.  @name must be in the table. */
 const char *arguments_get(const struct arguments *args, const char *name);
 bool arguments_has(const struct arguments *args, const char *name);
+/* Options that take a number or a size: 1 and *out when given and sound; 0 when not given; -1
+ * after printing the usage error.  A size has the suffixes of number_parse_size(). */
+int arguments_number(const struct arguments *args, const char *name, uint64_t *out);
+int arguments_size(const struct arguments *args, const char *name, uint64_t *out);
 
 struct command {
 	const char *name;
-	const char *summary;   /* one line */
-	const char *operands;  /* "FILE", "SRC DST" */
+	const char *summary;	/* one line */
+	const char *operands;	/* "FILE", "SRC DST" */
 	int min_rest, max_rest; /* operands besides a FILE given by -n; -1: any number */
-	const struct option_spec *options; /* ends with an all-zero row; includes -n where it applies */
+	const struct option_spec
+		*options; /* ends with an all-zero row; includes -n where it applies */
 	/* Returns an exit status.  Errors were printed by print_error(). */
 	int (*run)(struct arguments *args);
 };
@@ -50,6 +74,9 @@ const char *arguments_image(struct arguments *args);
 extern const struct command command_create, command_snapshot, command_query, command_read,
 	command_set, command_check, command_coalesce, command_info, command_map, command_convert,
 	command_write, command_compare;
+
+/* All of them, in the order of the help; ends with NULL. */
+extern const struct command *const commands[];
 
 /* Prints a usage error of the running command to stderr, one line with the next step;
  * returns 22. */
