@@ -10,6 +10,13 @@ enum io_file_flags {
 	IO_FILE_DIRECT = 1 << 2, /* O_DIRECT; silently buffered where refused */
 };
 
+/* What a file adds to the promises of io.h: O_DIRECT takes any alignment (unaligned memory
+ * is bounced, partial sectors go through the page cache and are written back at once);
+ * sector_bytes is then the alignment direct I/O wants.  A block device cannot be truncated:
+ * sizes up to its own are taken and change nothing, larger ones are -ENOSPC.  Of the several
+ * nodes a device may have, the kernel's own (/dev/NAME of sysfs) is opened, so that locks of
+ * all users meet.  Exclusive locks need io->writable (-EBADF). */
+
 /* Open @path.  Symbolic links are followed.  O_NONBLOCK until it is known to
  * be a regular file or block device: anything else (directory, FIFO, socket, char device)
  * is -VHD_E_NOT_FILE.  O_CLOEXEC always.  @name for messages is a copy of @path.

@@ -37,8 +37,9 @@ struct vhd_io_ops {
 	int (*data)(struct vhd_io *io, uint64_t offset, uint64_t *start, uint64_t *end);
 	/* OFD byte-range lock.  -EAGAIN when somebody else holds it. */
 	int (*lock)(struct vhd_io *io, enum io_lock_mode mode, uint64_t start, uint64_t length);
-	/* Who holds a lock on the range that conflicts with @mode: a phrase for messages
-	 * ("tapdisk (pid 12)", "another process or host").  @buf of @room bytes. */
+	/* Which living process holds a lock on the range that conflicts with @mode: a phrase
+	 * for messages ("tapdisk (pid 12)") in @buf of @room bytes; empty when none is found:
+	 * another host, another user's process, or one that just ended. */
 	void (*holder)(struct vhd_io *io, enum io_lock_mode mode, uint64_t start, uint64_t length,
 		       char *buf, size_t room);
 	void (*close)(struct vhd_io *io);
