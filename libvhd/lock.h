@@ -9,6 +9,9 @@
 #ifndef VHD_LOCK_H
 #define VHD_LOCK_H
 
+#include <fcntl.h>
+#undef LOCK_WRITE /* fcntl.h has one, of mandatory locks, which are no more */
+
 #include "io.h"
 
 enum lock_role {
@@ -32,7 +35,9 @@ enum lock_role {
  * else NULL.  Locks live until lock_release or the close of @io.
  * ENOLCK (NFS without lockd) and EOPNOTSUPP are taken as "no locks here": 0, with *unsupported
  * set when that pointer is given.
- * Errors: -VHD_E_BUSY with the holder's name. */
+ * Errors: -VHD_E_BUSY with the holder's name: nothing that this call took is kept, but
+ * bytes of the role that were held before are let go too.  Exclusive bytes need a writable
+ * @io (-EBADF). */
 int lock_take(struct vhd_io *io, enum lock_role role, const uint8_t *child, unsigned wait_ms,
 	      bool *unsupported, struct vhd_error *err);
 void lock_release(struct vhd_io *io);
