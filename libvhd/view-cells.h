@@ -19,10 +19,10 @@
 #include "base/list.h"
 #include "view.h"
 
-#define VIEW_CELLS_MIN	  64u
-#define VIEW_PAGE_CELLS	  512u
-#define VIEW_LAYER_ZERO	  255u
-#define VIEW_SECTORS_MAX  (1ull << 32) /* as far as 32-bit file sectors reach */
+#define VIEW_CELLS_MIN	 64u
+#define VIEW_PAGE_CELLS	 512u
+#define VIEW_LAYER_ZERO	 255u
+#define VIEW_SECTORS_MAX (1ull << 32) /* as far as 32-bit file sectors reach */
 
 struct cell_ext {
 	uint16_t start; /* sector in the cell */
@@ -38,7 +38,7 @@ struct cell {
 };
 
 struct cells {
-	struct list lru; /* of cells, least recently used first */
+	struct list lru;	      /* of cells, least recently used first */
 	struct cell_page **directory; /* owned */
 	uint32_t pages;		      /* in directory */
 	uint64_t kept, memory, bound;

@@ -12,7 +12,7 @@
 #include "view-cells.h"
 #include "view.h"
 
-#define VIEW_BUILDS	8u
+#define VIEW_BUILDS	 8u
 #define VIEW_CELL_BITMAP (VIEW_CELL_SECTORS / 8)
 
 enum build_state { BUILD_FREE, BUILD_RUNNABLE, BUILD_WAITING };
@@ -26,7 +26,7 @@ struct build {
 	unsigned layer;		/* being asked */
 	uint32_t cursor;	/* in the cell: sectors before it were put to this layer */
 	uint8_t resolved[VIEW_CELL_BITMAP];
-	uint8_t starts[VIEW_CELL_BITMAP]; /* sectors at which an extent of ext starts */
+	uint8_t starts[VIEW_CELL_BITMAP];	/* sectors at which an extent of ext starts */
 	struct cell_ext ext[VIEW_CELL_SECTORS]; /* by start sector; packed when finished */
 };
 

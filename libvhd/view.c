@@ -89,8 +89,8 @@ static int emit(struct view_ext *out, int n, int max, const struct view_ext *e)
 }
 
 /* Emit what @cell has of [sector, end); *@reached tells how far that came. */
-static int emit_cell(const struct cell *cell, uint64_t *reached, uint64_t end,
-		     struct view_ext *out, int n, int max)
+static int emit_cell(const struct cell *cell, uint64_t *reached, uint64_t end, struct view_ext *out,
+		     int n, int max)
 {
 	uint64_t base = (uint64_t)cell->index * VIEW_CELL_SECTORS;
 	uint64_t stop = number_min(end, base + VIEW_CELL_SECTORS);
@@ -127,8 +127,8 @@ int view_lookup(struct vhd_view *view, uint64_t sector, uint64_t count, struct v
 		return -VHD_E_RANGE;
 	limit = number_min(end, view->size_sectors);
 	while (reached < limit) {
-		struct cell *cell =
-			cells_find(&view->cells, (uint32_t)(reached / VIEW_CELL_SECTORS));
+		struct cell *cell = cells_find(&view->cells,
+					       (uint32_t)(reached / VIEW_CELL_SECTORS));
 		uint64_t before = reached;
 
 		if (!cell)

@@ -1,0 +1,333 @@
+/* check-footer.c - the end footer, its copy at the start, and fixed images
+ *
+ * The end footer is looked at first.  If it says "fixed", bytes at 0 belong to
+ * the guest and are not looked at.  Where it is lost, a footer left of trailing
+ * bytes is sought in the last TAIL_BYTES of the file, but believed only where
+ * no block lies: guests can write footers too.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/cleanup.h"
+#include "base/number.h"
+#include "check.h"
+
+#define TAIL_BYTES (64u << 10)
+#define TORN_BYTE  0xc7 /* a server that is using an image fills the end footer with it */
+
+struct place {
+	int rc; /* of footer_decode */
+	bool torn;
+	struct vhd_footer footer;
+	struct vhd_error err;
+};
+
+static int load_place(struct check *c, uint64_t offset, size_t length, struct place *p)
+{
+	uint8_t raw[VHD_FOOTER_BYTES] = { 0 };
+	int rc = check_read(c, raw, length, offset);
+
+	if (rc < 0)
+		return rc;
+	p->torn = true;
+	for (size_t i = 0; i < length; i++)
+		p->torn &= raw[i] == TORN_BYTE;
+	memset(&p->err, 0, sizeof(p->err));
+	p->rc = footer_decode(raw, &p->footer, &p->err);
+	return 0;
+}
+
+/* Values that are legal to readers but for some of them. */
+static void check_fields(struct check *c, const struct vhd_footer *f)
+{
+	static const uint8_t none[VHD_UUID_BYTES];
+	struct vhd_finding odd = { .code = -VHD_E_FOOTER_FIELD,
+				   .severity = VHD_WARNING,
+				   .has = VHD_HAS_OFFSET,
+				   .offset = c->end_offset };
+	struct vhd_finding poison = { .code = -VHD_E_POISONED,
+				      .severity = VHD_DAMAGE,
+				      .has = VHD_HAS_OFFSET,
+				      .offset = c->end_offset };
+	size_t i = 0;
+
+	if (f->poisoned)
+		check_report(c, &poison,
+			     "a journalled resize is under way or was interrupted; to undo it: "
+			     "vhd-util revert -n '%s' -j JOURNAL",
+			     c->file);
+	if (f->type == VHD_TYPE_FIXED && f->data_offset != VHD_NO_OFFSET)
+		check_report(c, &odd,
+			     "the footer of this fixed disk names a header; some readers "
+			     "refuse that");
+	if (f->saved > 1)
+		check_report(c, &odd, "the saved-state byte of the footer is %u, not 0 or 1",
+			     f->saved);
+	if (f->hidden > 1)
+		check_report(c, &odd, "the hidden byte of the footer is %u, not 0 or 1", f->hidden);
+	while (i < sizeof(f->reserved) && !f->reserved[i])
+		i++;
+	if (i < sizeof(f->reserved))
+		check_report(c, &odd,
+			     "reserved bytes of the footer are not zero (the first is "
+			     "byte %zu of it); some readers refuse that",
+			     i + FOOTER_RESERVED);
+	if (!memcmp(f->uuid, none, sizeof(none)))
+		check_report(c, &odd, "the image has no id: it cannot be a parent");
+	odd.severity = VHD_NOTE;
+	if (f->saved == 1)
+		check_report(c, &odd,
+			     "the footer says that the virtual machine is suspended: do "
+			     "not resize or merge this image");
+}
+
+static void check_fixed(struct check *c)
+{
+	uint64_t size = c->footer.current_size;
+	struct vhd_finding f = { .code = -VHD_E_TRUNCATED,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET | VHD_HAS_VALUES,
+				 .offset = c->end_offset,
+				 .expected = size,
+				 .found = c->end_offset };
+
+	if (size > c->end_offset) {
+		check_report(c, &f,
+			     "the disk has %llu bytes, but only %llu come before the footer: "
+			     "the file is cut off",
+			     (unsigned long long)size, (unsigned long long)c->end_offset);
+	} else if (size < c->end_offset && !c->io->device) {
+		f.code = -VHD_E_TRAILING;
+		f.severity = VHD_WARNING;
+		check_report(c, &f,
+			     "the disk has %llu bytes, but the footer follows after %llu; "
+			     "readers disagree about the size",
+			     (unsigned long long)size, (unsigned long long)c->end_offset);
+	}
+	c->result->total_blocks = 0;
+	c->data_end = c->end_offset;
+}
+
+/* "x.vhd" with an "x.v01" beside it: the first part of a split image. */
+static bool looks_split(const struct check *c)
+{
+	size_t length = strlen(c->io->name);
+	CLEANUP_FREE char *sibling = strdup(c->io->name);
+
+	if (!sibling || length < 4 || strcasecmp(sibling + length - 4, ".vhd") != 0)
+		return false;
+	memcpy(sibling + length - 4, ".v01", 4);
+	return access(sibling, F_OK) == 0;
+}
+
+static void report_none(struct check *c, const struct place *end)
+{
+	struct vhd_finding f = { .code = end->rc,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET,
+				 .offset = c->end_offset };
+
+	if (end->rc != -VHD_E_NOT_VHD) {
+		f.has |= end->err.has & VHD_HAS_VALUES;
+		f.expected = end->err.expected;
+		f.found = end->err.found;
+		check_report(c, &f, "no valid footer: %s", end->err.text);
+	} else if (looks_split(c)) {
+		f.code = -VHD_E_SPLIT;
+		check_report(c, &f,
+			     "the first part of a split image (there is a .v01 beside it); "
+			     "join the parts first");
+	} else {
+		check_report(c, &f, "not a VHD: no footer at the end, none at the start");
+	}
+}
+
+/* Note what is to be said about the end footer once the blocks are known. */
+static void lose(struct check *c, const struct place *end)
+{
+	c->lost = (struct vhd_finding){ .code = -VHD_E_FOOTER_MISSING,
+					.severity = c->options->ignore_footer ? VHD_NOTE :
+										VHD_DAMAGE,
+					.has = VHD_HAS_OFFSET,
+					.offset = c->end_offset,
+					.repairable = true };
+	if (end->torn)
+		snprintf(c->lost_text, sizeof(c->lost_text),
+			 "the end footer is marked as in use: a server uses the image, or did not "
+			 "close it");
+	else if (end->rc == -VHD_E_NOT_VHD)
+		snprintf(c->lost_text, sizeof(c->lost_text),
+			 "the end footer is missing; its copy at the start is good");
+	else
+		snprintf(c->lost_text, sizeof(c->lost_text),
+			 "the end footer is bad (%.300s); its copy at the start is good",
+			 end->err.text);
+}
+
+/* Look left of trailing bytes for a footer that fits @copy (NULL: of a fixed disk). */
+static int seek_stray(struct check *c, const struct vhd_footer *copy)
+{
+	uint64_t from = number_round_up(c->file_bytes - number_min(c->file_bytes, TAIL_BYTES),
+					VHD_SECTOR);
+	size_t length = (size_t)(c->file_bytes - from);
+	CLEANUP_FREE uint8_t *tail = malloc(length + 1);
+	int rc;
+
+	if (!tail)
+		return -ENOMEM;
+	rc = check_read(c, tail, length, from);
+	if (rc < 0)
+		return rc;
+	for (size_t at = number_round_down(length, VHD_SECTOR); at >= VHD_SECTOR;) {
+		struct vhd_footer f;
+
+		at -= VHD_SECTOR;
+		if (footer_decode(tail + at, &f, NULL) < 0 || from + at == 0)
+			continue;
+		if (copy ? footer_compare(&f, copy) == FOOTER_DIFF_SEVERE :
+			   f.type != VHD_TYPE_FIXED || f.current_size != from + at)
+			continue;
+		c->has_stray = true;
+		c->stray_offset = from + at;
+		c->footer = f;
+		return 0;
+	}
+	return 0;
+}
+
+/* No valid end footer: the copy at 0 decides, if it is that of a sparse image. */
+static int without_end(struct check *c, const struct place *end)
+{
+	struct place copy = { .rc = -VHD_E_NOT_VHD };
+	int rc = 0;
+
+	if (c->file_bytes >= VHD_FOOTER_BYTES + VHD_HEADER_BYTES)
+		rc = load_place(c, 0, VHD_FOOTER_BYTES, &copy);
+	if (rc < 0)
+		return rc;
+	if (!copy.rc && footer_is_sparse(&copy.footer)) {
+		c->has_footer = true;
+		c->footer = copy.footer;
+		lose(c, end);
+		check_fields(c, &copy.footer);
+		if (end->rc == -VHD_E_NOT_VHD && !end->torn) /* may well be data */
+			c->end_offset = number_round_down(c->file_bytes, VHD_SECTOR);
+		rc = seek_stray(c, &copy.footer);
+		c->footer = copy.footer;
+		return rc;
+	}
+	rc = seek_stray(c, NULL);
+	if (rc < 0)
+		return rc;
+	if (!c->has_stray) {
+		report_none(c, end);
+		return 0;
+	}
+	c->has_footer = true;
+	c->end_offset = c->data_end = c->stray_offset;
+	lose(c, end);
+	check_end_footer(c);
+	check_fixed(c);
+	return 0;
+}
+
+static int compare_copy(struct check *c)
+{
+	struct vhd_finding f = { .code = -VHD_E_FOOTER_MISSING,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET,
+				 .repairable = true };
+	struct place copy;
+	int rc = load_place(c, 0, VHD_FOOTER_BYTES, &copy);
+
+	if (rc < 0)
+		return rc;
+	if (copy.rc < 0) {
+		if (copy.rc == -VHD_E_NOT_VHD)
+			check_report(c, &f,
+				     "the copy of the footer is missing; the end footer is good");
+		else
+			check_report(c, &f,
+				     "the copy of the footer is bad (%s); the end footer is "
+				     "good",
+				     copy.err.text);
+		return 0;
+	}
+	f.code = -VHD_E_FOOTERS_DIFFER;
+	switch (footer_compare(&c->footer, &copy.footer)) {
+	case FOOTER_SAME:
+		break;
+	case FOOTER_DIFF_BENIGN: /* ORDER 13: a change stopped between its two writes */
+		f.severity = VHD_NOTE;
+		check_report(c, &f,
+			     "the two footers differ in what a change in progress may leave; "
+			     "the next writer makes them equal");
+		break;
+	default:
+		check_report(c, &f,
+			     "the two footers are valid but disagree about the disk; decide "
+			     "which one is right before anything is written");
+		break;
+	}
+	return 0;
+}
+
+int check_footers(struct check *c)
+{
+	size_t length = c->file_bytes % VHD_SECTOR == VHD_FOOTER_BYTES - 1 ? VHD_FOOTER_BYTES - 1 :
+									     VHD_FOOTER_BYTES;
+	struct vhd_finding f = { .code = -VHD_E_NOT_VHD,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET | VHD_HAS_VALUES,
+				 .expected = VHD_FOOTER_BYTES,
+				 .found = c->file_bytes };
+	struct place end;
+	int rc;
+
+	if (c->file_bytes < VHD_FOOTER_BYTES - 1) {
+		check_report(c, &f, "not a VHD: the file has %llu bytes, a footer alone has 512",
+			     (unsigned long long)c->file_bytes);
+		return 0;
+	}
+	c->end_offset = c->file_bytes - length;
+	rc = load_place(c, c->end_offset, length, &end);
+	if (rc < 0)
+		return rc;
+	if (end.rc < 0)
+		return without_end(c, &end);
+	c->has_footer = c->has_end = true;
+	c->footer = end.footer;
+	f = (struct vhd_finding){ .code = -VHD_E_FOOTER_FIELD,
+				  .severity = VHD_NOTE,
+				  .has = VHD_HAS_OFFSET,
+				  .offset = c->end_offset };
+	if (length != VHD_FOOTER_BYTES)
+		check_report(c, &f, "the footer has 511 bytes, as very old programs wrote it");
+	check_fields(c, &c->footer);
+	if (footer_is_sparse(&c->footer))
+		return compare_copy(c);
+	check_fixed(c);
+	return 0;
+}
+
+void check_end_footer(struct check *c)
+{
+	if (!c->lost.code)
+		return;
+	if (c->has_stray && c->stray_offset >= c->data_end) {
+		c->lost.code = -VHD_E_TRAILING;
+		c->lost.offset = c->stray_offset;
+		c->lost.has |= VHD_HAS_VALUES;
+		c->lost.expected = c->stray_offset + VHD_FOOTER_BYTES;
+		c->lost.found = c->file_bytes;
+		check_report(c, &c->lost,
+			     "%llu bytes follow the footer; many readers then do not "
+			     "find it",
+			     (unsigned long long)(c->file_bytes - c->lost.expected));
+		return;
+	}
+	check_report(c, &c->lost, "%s", c->lost_text);
+}

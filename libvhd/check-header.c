@@ -1,0 +1,379 @@
+/* check-header.c - the header of a sparse image, its parent locators, and
+ * where its table and batmap lie
+ *
+ * Leaves the list of metadata ranges, against which blocks are compared.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/endian.h"
+#include "base/number.h"
+#include "batmap.h"
+#include "check.h"
+#include "locator.h"
+#include "utf16.h"
+
+#define BATMAP_PIECE (64u << 10)
+
+const struct check_range *check_hit(const struct check *c, uint64_t offset, uint64_t length)
+{
+	for (unsigned i = 0; i < c->range_count; i++)
+		if (number_overlap(offset, length, c->ranges[i].offset, c->ranges[i].length))
+			return &c->ranges[i];
+	return NULL;
+}
+
+static void add_range(struct check *c, uint64_t offset, uint64_t length, const char *name)
+{
+	unsigned i = c->range_count++;
+
+	for (; i && c->ranges[i - 1].offset > offset; i--)
+		c->ranges[i] = c->ranges[i - 1];
+	c->ranges[i] = (struct check_range){ offset, length, name };
+}
+
+static void report_decoding(struct check *c, int code, uint64_t base, const struct vhd_error *e)
+{
+	struct vhd_finding f = { .code = code,
+				 .severity = VHD_DAMAGE,
+				 .has = e->has | VHD_HAS_OFFSET,
+				 .offset = base + (e->has & VHD_HAS_OFFSET ? e->offset : 0),
+				 .expected = e->expected,
+				 .found = e->found };
+
+	check_report(c, &f, "%s", e->text);
+}
+
+/* ── parent locators ── */
+
+static bool locator_known(uint32_t code)
+{
+	return code == LOCATOR_WI2R || code == LOCATOR_WI2K || code == LOCATOR_W2RU ||
+	       code == LOCATOR_W2KU || code == LOCATOR_MAC || code == LOCATOR_MACX;
+}
+
+/* Can the text of a usable locator be read?  1, 0, or negative. */
+static int check_locator_text(struct check *c, unsigned i, struct vhd_finding *f)
+{
+	const struct vhd_locator_entry *entry = &c->header.locators[i];
+	CLEANUP_FREE struct locator_path *path = malloc(sizeof(*path));
+	CLEANUP_FREE uint8_t *data = malloc(entry->length);
+	struct vhd_error e = { 0 };
+	int rc;
+
+	if (!path || !data)
+		return -ENOMEM;
+	rc = check_read(c, data, entry->length, entry->offset);
+	if (rc < 0)
+		return rc;
+	rc = locator_decode(entry->code, data, entry->length, path, &e);
+	if (rc == -ENOMEM)
+		return rc;
+	if (rc < 0)
+		check_report(c, f, "parent locator %u cannot be read: %s", i, e.text);
+	return rc >= 0;
+}
+
+/* 1: it names a parent; 0: not; negative. */
+static int check_locator(struct check *c, unsigned i)
+{
+	static const char *const names[VHD_LOCATORS] = {
+		"parent locator 0", "parent locator 1", "parent locator 2", "parent locator 3",
+		"parent locator 4", "parent locator 5", "parent locator 6", "parent locator 7",
+	};
+	static const struct check_range end_footer = { .name = "end footer" };
+	const struct vhd_locator_entry *entry = &c->header.locators[i];
+	struct vhd_finding f = { .code = -VHD_E_LOCATOR,
+				 .severity = VHD_WARNING,
+				 .has = VHD_HAS_OFFSET,
+				 .offset = c->footer.data_offset + HEADER_LOCATORS +
+					   i * VHD_LOCATOR_BYTES };
+	const struct check_range *hit;
+	char code[16];
+
+	if (!entry->code)
+		return 0;
+	locator_name(entry->code, code);
+	if (!locator_known(entry->code)) {
+		check_report(c, &f, "parent locator %u is of an unknown kind (%s); it is skipped",
+			     i, code);
+		return 0;
+	}
+	if (!entry->length || !number_within(entry->offset, entry->length, c->file_bytes) ||
+	    (entry->code != LOCATOR_MAC && !locator_usable(entry, c->file_bytes))) {
+		check_report(c, &f,
+			     "parent locator %u (%s) claims %u bytes at offset %llu, which cannot "
+			     "be; it is skipped",
+			     i, code, entry->length, (unsigned long long)entry->offset);
+		return 0;
+	}
+	hit = check_hit(c, entry->offset, entry->length);
+	if (!hit && c->has_end &&
+	    number_overlap(entry->offset, entry->length, c->end_offset, VHD_FOOTER_BYTES))
+		hit = &end_footer;
+	if (hit) {
+		f.severity = VHD_DAMAGE;
+		check_report(c, &f,
+			     "the text of parent locator %u (%s) at offset %llu lies over the %s",
+			     i, code, (unsigned long long)entry->offset, hit->name);
+		return 0;
+	}
+	add_range(c, entry->offset, entry->length, names[i]);
+	return entry->code == LOCATOR_MAC ? 0 : check_locator_text(c, i, &f);
+}
+
+static int check_locators(struct check *c)
+{
+	struct vhd_finding f = { .code = -VHD_E_LOCATOR,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET,
+				 .offset = c->footer.data_offset + HEADER_PARENT_NAME };
+	char name[3 * VHD_NAME_UNITS + 1];
+	unsigned usable = 0;
+	int rc;
+
+	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
+		rc = check_locator(c, i);
+		if (rc < 0)
+			return rc;
+		usable += (unsigned)rc;
+	}
+	rc = utf16_decode(c->header.parent_name, VHD_NAME_UNITS, UTF16_BE, name, sizeof(name));
+	if (rc < 0) {
+		f.severity = VHD_WARNING;
+		check_report(c, &f, "the parent's name in the header is not valid UTF-16");
+	} else if (!rc && !usable) {
+		check_report(c, &f,
+			     "the image has a parent, but neither a locator nor the header "
+			     "names it");
+	}
+	return 0;
+}
+
+/* ── batmap ── */
+
+/* Does the map's checksum hold?  *@zero: not a bit is set. */
+static int sum_batmap(struct check *c, const struct vhd_batmap_header *h, uint64_t bytes,
+		      bool *good, bool *zero)
+{
+	uint64_t covered = batmap_covered_bytes(c->footer.current_size, c->header.block_size,
+						bytes);
+	CLEANUP_FREE uint8_t *piece = malloc(BATMAP_PIECE);
+	uint32_t sum = 0;
+
+	if (!piece)
+		return -ENOMEM;
+	*zero = true;
+	for (uint64_t at = 0; at < bytes; at += BATMAP_PIECE) {
+		size_t length = (size_t)number_min(bytes - at, BATMAP_PIECE);
+		size_t summed = at < covered ? (size_t)number_min(covered - at, length) : 0;
+		int rc = check_read(c, piece, length, h->offset + at);
+
+		if (rc < 0)
+			return rc;
+		/* the checksum is the complement of a sum: sums of pieces add up */
+		sum += ~batmap_checksum(piece, summed, h->version);
+		for (size_t i = 0; i < length && *zero; i++)
+			*zero = !piece[i];
+	}
+	*good = ~sum == h->checksum;
+	return 0;
+}
+
+static int check_batmap_map(struct check *c, const struct vhd_batmap_header *h, uint64_t at)
+{
+	uint64_t bytes = (uint64_t)batmap_sectors(c->header.max_entries) * VHD_SECTOR;
+	struct vhd_finding f = { .code = -VHD_E_BATMAP,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET | VHD_HAS_VALUES,
+				 .offset = at,
+				 .repairable = true };
+	const struct check_range *hit;
+	bool good, zero;
+	int rc;
+
+	f.expected = bytes / VHD_SECTOR;
+	f.found = h->sectors;
+	if (h->sectors < bytes / VHD_SECTOR) {
+		check_report(c, &f, "the batmap has %u sectors, the table needs %llu", h->sectors,
+			     (unsigned long long)(bytes / VHD_SECTOR));
+		return 0;
+	}
+	f.has = VHD_HAS_OFFSET;
+	hit = check_hit(c, h->offset, bytes);
+	if (hit || h->offset % VHD_SECTOR || !number_within(h->offset, bytes, c->end_offset)) {
+		check_report(c, &f, "the batmap is said to lie at offset %llu, %s %s",
+			     (unsigned long long)h->offset, hit ? "over the" : "outside",
+			     hit ? hit->name : "the file");
+		return 0;
+	}
+	add_range(c, h->offset, bytes, "batmap");
+	rc = sum_batmap(c, h, bytes, &good, &zero);
+	if (rc < 0)
+		return rc;
+	c->has_batmap = good;
+	c->batmap_offset = h->offset;
+	f.offset = at + BATMAP_CHECKSUM;
+	if (!good) {
+		/* ORDER 10: zeroed before its header is written; says nothing, hides nothing */
+		f.severity = zero ? VHD_NOTE : VHD_DAMAGE;
+		check_report(c, &f, "the checksum of the batmap is wrong; %s",
+			     zero ? "it is empty, so nothing is lost" : "it is ignored");
+	}
+	return 0;
+}
+
+static int check_batmap(struct check *c)
+{
+	uint64_t at = batmap_header_offset(c->header.table_offset, c->header.max_entries);
+	struct vhd_finding f = { .code = -VHD_E_BATMAP,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET,
+				 .offset = at,
+				 .repairable = true };
+	uint8_t raw[VHD_BATMAP_HEADER_BYTES];
+	struct vhd_batmap_header h;
+	struct vhd_error e = { 0 };
+	const struct check_range *hit;
+	int rc;
+
+	if (!footer_may_have_batmap(&c->footer))
+		return 0;
+	hit = check_hit(c, at, sizeof(raw));
+	if (hit || !number_within(at, sizeof(raw), c->end_offset)) {
+		if (footer_has_batmap(&c->footer))
+			check_report(c, &f,
+				     "the creator of the image writes a batmap after the "
+				     "table, but there is no room for one");
+		return 0;
+	}
+	rc = check_read(c, raw, sizeof(raw), at);
+	if (rc < 0)
+		return rc;
+	rc = batmap_decode(raw, &h, &e);
+	if (rc < 0) {
+		if (footer_has_batmap(&c->footer))
+			report_decoding(c, rc, at, &e);
+		return 0;
+	}
+	add_range(c, at, sizeof(raw), "batmap header");
+	return check_batmap_map(c, &h, at);
+}
+
+/* ── header ── */
+
+static void check_header_fields(struct check *c)
+{
+	static const uint8_t none[VHD_UUID_BYTES];
+	const struct vhd_header *h = &c->header;
+	struct vhd_finding f = { .code = -VHD_E_HEADER_FIELD,
+				 .severity = VHD_WARNING,
+				 .has = VHD_HAS_OFFSET,
+				 .offset = c->footer.data_offset };
+	size_t i = 0;
+
+	while (i < sizeof(h->reserved2) && !h->reserved2[i])
+		i++;
+	if (h->reserved1 || i < sizeof(h->reserved2))
+		check_report(c, &f,
+			     "reserved bytes of the header are not zero; some readers "
+			     "refuse that");
+	if (h->data_offset != VHD_NO_OFFSET)
+		check_report(c, &f, "the header names a next structure; some readers refuse that");
+	if (c->footer.type == VHD_TYPE_DYNAMIC && memcmp(h->parent_uuid, none, sizeof(none)) != 0)
+		check_report(c, &f,
+			     "a dynamic disk has no parent, but the header has a parent's "
+			     "id; it is ignored");
+}
+
+/* Which entries can be looked at, although header_fits may have complained. */
+static void place_table(struct check *c)
+{
+	uint64_t need = number_div_up(c->footer.current_size, c->header.block_size);
+	uint64_t reach = VHD_SIZE_MAX / c->header.block_size;
+	uint64_t table = c->header.table_offset, room;
+	struct vhd_finding f = { .code = -VHD_E_HEADER_FIELD,
+				 .severity = VHD_WARNING,
+				 .has = VHD_HAS_OFFSET | VHD_HAS_VALUES,
+				 .offset = c->footer.data_offset + HEADER_MAX_ENTRIES,
+				 .expected = reach,
+				 .found = c->header.max_entries };
+
+	room = table < c->file_bytes ? (c->file_bytes - table) / 4 : 0;
+	c->entries = (uint32_t)number_min(number_min(c->header.max_entries, room), reach);
+	c->blocks = (uint32_t)number_min(need, c->entries);
+	c->block_sectors = c->header.block_size / VHD_SECTOR;
+	c->result->total_blocks += need;
+	if (c->header.max_entries > reach)
+		check_report(c, &f,
+			     "the table has %u entries, more than the format reaches; those "
+			     "after the first %llu are not looked at",
+			     c->header.max_entries, (unsigned long long)reach);
+	c->has_table = c->entries && !check_hit(c, table, 4ull * c->entries);
+	if (c->has_table)
+		add_range(c, table,
+			  number_round_up(4ull * number_min(c->header.max_entries, room),
+					  VHD_SECTOR),
+			  "block table");
+}
+
+/* Decode; a header that is wrong in its checksum alone is used all the same. */
+static int decode_header(struct check *c, uint8_t raw[VHD_HEADER_BYTES])
+{
+	uint64_t offset = c->footer.data_offset;
+	struct vhd_error e = { 0 };
+	int rc = header_decode(raw, &c->header, &e);
+
+	if (rc < 0)
+		report_decoding(c, rc, offset, &e);
+	if (rc != -VHD_E_HEADER_CHECKSUM)
+		return rc;
+	be32_store(raw + HEADER_CHECKSUM, header_checksum(raw));
+	memset(&e, 0, sizeof(e));
+	rc = header_decode(raw, &c->header, &e);
+	if (rc < 0)
+		report_decoding(c, rc, offset, &e);
+	return rc;
+}
+
+int check_header(struct check *c)
+{
+	uint64_t offset = c->footer.data_offset;
+	uint64_t fits_bytes = c->has_end ? c->file_bytes : c->file_bytes + VHD_FOOTER_BYTES;
+	struct vhd_finding f = { .code = -VHD_E_HEADER_FIELD,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET | VHD_HAS_VALUES,
+				 .offset = c->end_offset + FOOTER_DATA_OFFSET,
+				 .expected = c->file_bytes,
+				 .found = offset };
+	uint8_t raw[VHD_HEADER_BYTES];
+	struct vhd_error e = { 0 };
+	int rc;
+
+	if (!number_within(offset, VHD_HEADER_BYTES, c->file_bytes)) {
+		check_report(c, &f,
+			     "the footer places the header at offset %llu, the file has %llu "
+			     "bytes",
+			     (unsigned long long)offset, (unsigned long long)c->file_bytes);
+		return 0;
+	}
+	rc = check_read(c, raw, sizeof(raw), offset);
+	if (rc < 0)
+		return rc;
+	if (decode_header(c, raw) < 0)
+		return 0;
+	c->has_header = true;
+	add_range(c, 0, VHD_FOOTER_BYTES, "footer copy");
+	add_range(c, offset, VHD_HEADER_BYTES, "header");
+	rc = header_fits(&c->header, offset, c->footer.current_size, fits_bytes, &e);
+	if (rc < 0)
+		report_decoding(c, rc, offset, &e);
+	check_header_fields(c);
+	place_table(c);
+	rc = c->has_table ? check_batmap(c) : 0;
+	if (rc < 0 || c->footer.type != VHD_TYPE_DIFFERENCING)
+		return rc;
+	return check_locators(c);
+}
