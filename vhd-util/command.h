@@ -57,11 +57,10 @@ int arguments_size(const struct arguments *args, const char *name, uint64_t *out
 
 struct command {
 	const char *name;
-	const char *summary;	/* one line */
-	const char *operands;	/* "FILE", "SRC DST" */
-	int min_rest, max_rest; /* operands besides a FILE given by -n; -1: any number */
-	const struct option_spec
-		*options; /* ends with an all-zero row; includes -n where it applies */
+	const char *summary;		   /* one line */
+	const char *operands;		   /* "FILE", "SRC DST" */
+	int min_rest, max_rest;		   /* operands besides a FILE given by -n; -1: any number */
+	const struct option_spec *options; /* ends with a zero row; has -n where it applies */
 	/* Returns an exit status.  Errors were printed by print_error(). */
 	int (*run)(struct arguments *args);
 };

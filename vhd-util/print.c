@@ -11,6 +11,14 @@
 #include "print.h"
 
 static bool debug_wanted;
+/* Why stdout failed first: stdio remembers only that it did. */
+static int stdout_error;
+
+static void keep_stdout_error(void)
+{
+	if (!stdout_error)
+		stdout_error = errno;
+}
 
 /* ── errors ── */
 
@@ -42,7 +50,8 @@ static void put_details(const struct vhd_error *err)
 int print_error(const struct vhd_error *err)
 {
 	/* results printed so far belong before the message */
-	fflush(stdout);
+	if (fflush(stdout))
+		keep_stdout_error();
 	put_line("", err->text[0] ? err->text : vhd_strerror(err->code));
 	if (debug_wanted)
 		put_details(err);
@@ -51,7 +60,8 @@ int print_error(const struct vhd_error *err)
 
 void print_warning(const struct vhd_error *warning)
 {
-	fflush(stdout);
+	if (fflush(stdout))
+		keep_stdout_error();
 	put_line("warning: ", warning->text[0] ? warning->text : vhd_strerror(warning->code));
 	if (debug_wanted)
 		put_details(warning);
@@ -71,24 +81,30 @@ bool print_failed(void)
 
 int print_flush(int status)
 {
-	int system = 0;
+	bool failed = fflush(stdout) != 0;
 
-	errno = 0;
-	if (fflush(stdout))
-		system = errno;
-	else if (ferror(stdout))
-		system = errno ? errno : EPIPE; /* an earlier write failed; its reason is gone */
-	else if (status == 0 && close(STDOUT_FILENO) && errno != EBADF)
-		system = errno; /* network file systems tell it here */
-	if (!system)
+	if (failed)
+		keep_stdout_error();
+	failed = failed || ferror(stdout);
+	/* network file systems tell it here */
+	if (!failed && close(STDOUT_FILENO) && errno != EBADF) {
+		keep_stdout_error();
+		failed = true;
+	}
+	if (!failed)
 		return status;
-	fprintf(stderr, "vhd-util: cannot write to standard output: %s\n", strerror(system));
-	return status ? status : system;
+	if (!stdout_error)
+		stdout_error = EPIPE;
+	fprintf(stderr, "vhd-util: cannot write to standard output: %s\n", strerror(stdout_error));
+	return status ? status : vhd_exit_status(-stdout_error);
 }
 
 bool print_bytes(const void *data, size_t length)
 {
-	return fwrite(data, 1, length, stdout) == length;
+	if (fwrite(data, 1, length, stdout) == length)
+		return true;
+	keep_stdout_error();
+	return false;
 }
 
 bool print_hex(const uint8_t *data, size_t length, uint64_t place)
@@ -111,9 +127,10 @@ bool print_hex(const uint8_t *data, size_t length, uint64_t place)
 
 			putchar(c >= 0x20 && c < 0x7f ? c : '.');
 		}
-		puts("|");
-		if (print_failed())
+		if (puts("|") < 0) {
+			keep_stdout_error();
 			return false;
+		}
 	}
 	return true;
 }
