@@ -134,6 +134,21 @@ int arguments_size(const struct arguments *args, const char *name, uint64_t *out
 	return -1;
 }
 
+int arguments_units(const struct arguments *args, const char *name, uint64_t unit, uint64_t *out)
+{
+	int row = find_row(args->specs, name);
+	uint64_t count;
+
+	if (row < 0 || !args->values[row])
+		return 0;
+	if (!args->by_letter[row])
+		return arguments_size(args, name, out);
+	if (number_parse(args->values[row], &count) && number_mul(count, unit, out))
+		return 1;
+	usage_error("-%c: '%s' is not a number", args->specs[row].letter, args->values[row]);
+	return -1;
+}
+
 const char *arguments_image(struct arguments *args)
 {
 	const char *image = arguments_get(args, "name");
@@ -276,6 +291,7 @@ static int take_option(const struct command *command, struct arguments *args, in
 	if (row < 0) /* -h of a table that does not have it */
 		return ARGUMENTS_HELP;
 	args->values[row] = optarg ? optarg : "";
+	args->by_letter[row] = answer < FIRST_ROW;
 	if (!strcmp(command->options[row].name, "parent-root")) {
 		if (!*optarg)
 			return usage_error("--parent-root: empty");
@@ -311,7 +327,8 @@ int arguments_parse(const struct command *command, int argc, char **argv, struct
 	*args = (struct arguments){ .specs = command->options };
 	running = command->name;
 	args->values = calloc(rows + 1, sizeof(*args->values));
-	if (!args->values || !tables_make(command->options, rows, &tables))
+	args->by_letter = calloc(rows + 1, sizeof(*args->by_letter));
+	if (!args->values || !args->by_letter || !tables_make(command->options, rows, &tables))
 		return out_of_memory();
 	optind = 1;
 	opterr = 0;
@@ -336,6 +353,7 @@ int arguments_parse(const struct command *command, int argc, char **argv, struct
 void arguments_release(struct arguments *args)
 {
 	free(args->values);
+	free(args->by_letter);
 	free((void *)args->parents.roots);
 	*args = (struct arguments){ 0 };
 }

@@ -41,6 +41,7 @@ struct option_spec {
 struct arguments {
 	const struct option_spec *specs;
 	const char **values; /* of options given; "" for a switch; NULL: not given */
+	bool *by_letter;     /* was the value given by the letter? */
 	int count;	     /* what is left after the options */
 	char **rest;
 	struct vhd_parents parents; /* from --parent-root, else VHD_PARENT_ROOT */
@@ -54,6 +55,9 @@ bool arguments_has(const struct arguments *args, const char *name);
  * after printing the usage error.  A size has the suffixes of number_parse_size(). */
 int arguments_number(const struct arguments *args, const char *name, uint64_t *out);
 int arguments_size(const struct arguments *args, const char *name, uint64_t *out);
+/* As arguments_size for options whose letter keeps the unit of old scripts: given by letter,
+ * a plain number of @unit bytes ("-s 100" is 100 MiB); by name, a size ("--size 1T"). */
+int arguments_units(const struct arguments *args, const char *name, uint64_t unit, uint64_t *out);
 
 struct command {
 	const char *name;
