@@ -141,7 +141,8 @@ static void freeze(struct vhd_map *map)
 		c->list[c->count++] = b;
 	}
 	map->dirty_count = 0;
-	qsort(c->list, c->count, sizeof(struct map_block *), block_order);
+	if (c->count > 1)
+		qsort(c->list, c->count, sizeof(struct map_block *), block_order);
 	for (size_t i = 0; i < c->count; i++)
 		memcpy(c->arena + i * map->bitmap_bytes, c->list[i]->bits, map->bitmap_bytes);
 	c->err = 0;

@@ -52,6 +52,12 @@ static uint64_t behind_footer(const struct vhd_map *map)
 	return at > footer ? at : place(map, footer + 1);
 }
 
+/* Where place() finds the placed position @at again. */
+static uint64_t page_start(const struct vhd_map *map, uint64_t at)
+{
+	return map->p.align ? at + map->bitmap_sectors - map->page_bytes / VHD_SECTOR : at;
+}
+
 void space_reset(struct vhd_map *map, uint64_t footer)
 {
 	struct map_space *s = &map->space;
@@ -260,7 +266,7 @@ void space_done(struct vhd_map *map, int err)
 		s->state = SPACE_READY;
 		if (!err) {
 			if (!map->p.device) {
-				s->next = behind_footer(map);
+				s->next = page_start(map, behind_footer(map));
 				s->footer = s->new_end;
 			}
 			s->prepared_end = s->new_end / VHD_SECTOR;
