@@ -150,10 +150,12 @@ const char *print_uuid(const uint8_t id[16], char *out)
 /* ── JSON ── */
 
 /* A value that cannot be made for want of memory: the text would be wrong, so the program
- * ends in an error, by the only way that cannot fail. */
+ * ends in an error, by the only way that cannot fail.  A stdout that fails is told later. */
 static void put_value(json_t *value)
 {
-	if (!value || json_dumpf(value, stdout, JSON_ENCODE_ANY) < 0) {
+	if (value && json_dumpf(value, stdout, JSON_ENCODE_ANY) < 0 && ferror(stdout)) {
+		keep_stdout_error();
+	} else if (!value) {
 		fprintf(stderr, "vhd-util: %s\n", strerror(ENOMEM));
 		_exit(ENOMEM);
 	}

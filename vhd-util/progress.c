@@ -83,6 +83,8 @@ static int step(void *arg, uint64_t done, uint64_t total)
 		return 1;
 	if (!progress.visible && !progress.always)
 		return 0;
+	if (total && done > total)
+		done = total;
 	if (!progress.has_first) {
 		progress.first = done;
 		progress.has_first = true;
