@@ -153,13 +153,16 @@ const char *print_uuid(const uint8_t id[16], char *out)
  * ends in an error, by the only way that cannot fail.  A stdout that fails is told later. */
 static void put_value(json_t *value)
 {
-	if (value && json_dumpf(value, stdout, JSON_ENCODE_ANY) < 0 && ferror(stdout)) {
-		keep_stdout_error();
-	} else if (!value) {
+	bool put = value && json_dumpf(value, stdout, JSON_ENCODE_ANY) == 0;
+
+	json_decref(value);
+	if (put)
+		return;
+	if (!ferror(stdout)) {
 		fprintf(stderr, "vhd-util: %s\n", strerror(ENOMEM));
 		_exit(ENOMEM);
 	}
-	json_decref(value);
+	keep_stdout_error();
 }
 
 static void new_line(const struct print_json *j)
