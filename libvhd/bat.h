@@ -17,7 +17,7 @@
 #include "layout.h"
 #include "vhd.h"
 
-#define VHD_BAT_SCAN_BYTES (16u << 20)
+#define VHD_BAT_SCAN_BYTES (8u << 20)
 
 struct bat_shape {
 	uint32_t entries;	/* to look at: max_entries of the header */

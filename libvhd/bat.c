@@ -1,0 +1,173 @@
+/* bat.c - scanning a block allocation table for faults
+ *
+ *   cell of a block = entry / stride
+ *
+ *   | cell n-1 | cell n | cell n+1 |     blocks that overlap have entries less
+ *        └──────┴───┘                     than a stride apart: in one cell, or
+ *                                         in neighbours
+ *
+ * A cell holds the lowest and the highest entry in it.  Two in one cell always
+ * overlap; so a third need not be kept: all of them are told already, and a
+ * block next door meets the nearer of the two.  Cells cover a window of the
+ * file, and the first cell behind it; a table whose blocks reach further is fed
+ * again for the next window.
+ */
+#include "bat.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/endian.h"
+#include "base/number.h"
+#include "bitmap.h"
+
+struct cell {
+	uint32_t low, high; /* entries; 0: empty */
+	uint32_t low_block, high_block;
+};
+
+struct bat_scan {
+	struct bat_shape shape;
+	uint32_t stride;
+	bool overlaps, first;
+	bat_fault_fn *fault;
+	void *arg;
+	struct bat_totals totals;
+	struct cell *cells;  /* of the window, and one more */
+	uint64_t cell_count; /* without that */
+	uint64_t window;     /* first cell number of the window */
+	uint64_t highest;    /* largest cell number seen */
+};
+
+int bat_scan_begin(const struct bat_shape *shape, bool overlaps, bat_fault_fn *fault, void *arg,
+		   struct bat_scan **out)
+{
+	struct bat_scan *s = calloc(1, sizeof(*s));
+	uint64_t span;
+
+	if (!s)
+		return -ENOMEM;
+	s->shape = *shape;
+	s->stride = bitmap_stride(shape->block_sectors);
+	s->overlaps = overlaps;
+	s->first = true;
+	s->fault = fault;
+	s->arg = arg;
+	s->totals.end_sector = shape->first_sector;
+	s->totals.lowest_sector = UINT64_MAX;
+	span = number_min(shape->end_sector, UINT32_MAX) / s->stride + 1;
+	s->cell_count = number_min(span, VHD_BAT_SCAN_BYTES / sizeof(struct cell) - 1);
+	if (overlaps) {
+		s->cells = calloc(s->cell_count + 1, sizeof(struct cell));
+		if (!s->cells) {
+			free(s);
+			return -ENOMEM;
+		}
+	}
+	*out = s;
+	return 0;
+}
+
+static void report(struct bat_scan *s, enum bat_fault fault, uint32_t block, uint32_t entry,
+		   uint32_t other)
+{
+	s->totals.faults++;
+	if (s->fault)
+		s->fault(s->arg, fault, block, entry, other);
+}
+
+/* Is the entry's place in the file all right?  Faults are told in the first
+ * pass only. */
+static bool placed(struct bat_scan *s, uint32_t block, uint32_t entry)
+{
+	uint64_t end = (uint64_t)entry + s->stride;
+	uint32_t bitmap = s->stride - s->shape.block_sectors;
+	enum bat_fault fault;
+
+	if (entry < s->shape.first_sector)
+		fault = BAT_IN_METADATA;
+	else if (end > s->shape.end_sector)
+		fault = entry + (uint64_t)bitmap <= s->shape.end_sector ? BAT_TORN : BAT_OUTSIDE;
+	else
+		return true;
+	if (s->first)
+		report(s, fault, block, entry, UINT32_MAX);
+	return false;
+}
+
+static void meet(struct bat_scan *s, uint32_t entry, uint32_t block, uint32_t other,
+		 uint32_t other_block)
+{
+	if (!other || (entry > other ? entry - other : other - entry) >= s->stride)
+		return;
+	report(s, BAT_OVERLAP, other_block, other, block);
+	report(s, BAT_OVERLAP, block, entry, other_block);
+}
+
+static void place_in_cell(struct bat_scan *s, uint32_t block, uint32_t entry)
+{
+	uint64_t number = entry / s->stride, index = number - s->window;
+	struct cell *c;
+
+	s->highest = number_max(s->highest, number);
+	if (number < s->window || index > s->cell_count)
+		return;
+	c = &s->cells[index];
+	if (index)
+		meet(s, entry, block, c[-1].high, c[-1].high_block);
+	if (index < s->cell_count) {
+		meet(s, entry, block, c->low, c->low_block);
+		meet(s, entry, block, c[1].low, c[1].low_block);
+	}
+	if (!c->low || entry < c->low) {
+		c->low = entry;
+		c->low_block = block;
+	}
+	if (entry >= c->high) {
+		c->high = entry;
+		c->high_block = block;
+	}
+}
+
+void bat_scan_feed(struct bat_scan *s, uint32_t first, const uint8_t *raw, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t entry = be32_load(raw + (size_t)i * 4), block = first + i;
+
+		if (entry == VHD_BAT_UNUSED || block >= s->shape.entries)
+			continue;
+		if (s->first) {
+			s->totals.allocated++;
+			if (block >= s->shape.blocks)
+				report(s, BAT_BEYOND_DISK, block, entry, UINT32_MAX);
+		}
+		if (!placed(s, block, entry))
+			continue;
+		if (s->first) {
+			s->totals.end_sector = number_max(s->totals.end_sector,
+							  (uint64_t)entry + s->stride);
+			s->totals.lowest_sector = number_min(s->totals.lowest_sector, entry);
+		}
+		if (s->overlaps)
+			place_in_cell(s, block, entry);
+	}
+}
+
+bool bat_scan_again(struct bat_scan *s)
+{
+	s->first = false;
+	if (!s->overlaps || s->highest < s->window + s->cell_count)
+		return false;
+	s->window += s->cell_count;
+	memset(s->cells, 0, (s->cell_count + 1) * sizeof(struct cell));
+	return true;
+}
+
+void bat_scan_end(struct bat_scan *s, struct bat_totals *totals)
+{
+	*totals = s->totals;
+	free(s->cells);
+	free(s);
+}
