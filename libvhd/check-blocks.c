@@ -8,6 +8,7 @@
  * number.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,14 @@
 #define PIECE_ENTRIES (1u << 18)
 #define POSITIONS_MAX (1u << 22)
 
+/* Neighbours with the same fault are one finding: a table of zeros is not a million. */
+enum { RUN_OVER = BAT_TORN + 1, RUNS };
+struct run {
+	bool pending;
+	uint32_t first, last, entry;	 /* blocks; entry of the first */
+	const struct check_range *range; /* RUN_OVER: what it lies over */
+};
+
 struct scan {
 	struct check *c;
 	struct bat_scan *bat;
@@ -34,10 +43,7 @@ struct scan {
 	size_t count, room;
 	bool sorted, counted_only;
 	uint64_t sound;
-	/* a run of faults of one kind, not reported yet */
-	enum bat_fault fault;
-	uint32_t first, last, entry; /* entry: of first */
-	bool pending;
+	struct run runs[RUNS]; /* not reported yet */
 };
 
 bool check_block_sound(const struct check *c, uint32_t entry)
@@ -74,34 +80,46 @@ int check_walk_table(struct check *c, check_table_fn *fn, void *arg)
 
 /* ── faults ── */
 
-static void flush_fault(struct scan *s)
+static void flush_run(struct scan *s, unsigned kind)
 {
 	static const char *const texts[] = {
 		[BAT_OUTSIDE] = "lies outside the file",
-		[BAT_IN_METADATA] = "lies over the footer at the start",
+		[BAT_IN_METADATA] = "lies over the footer copy",
 		[BAT_BEYOND_DISK] = "is allocated, but lies past the end of the disk",
 		[BAT_TORN] = "is cut off by the end of the file",
+		[RUN_OVER] = "lies over the",
 	};
-	struct vhd_finding f = { .code = -VHD_E_BAT_ENTRY,
+	struct run *r = &s->runs[kind];
+	struct vhd_finding f = { .code = kind == BAT_TORN ? -VHD_E_TRUNCATED : -VHD_E_BAT_ENTRY,
 				 .severity = VHD_DAMAGE,
 				 .has = VHD_HAS_OFFSET | VHD_HAS_BLOCK | VHD_HAS_VALUES,
-				 .offset = s->c->header.table_offset + 4ull * s->first,
-				 .block = s->first,
-				 .expected = s->c->end_offset / VHD_SECTOR,
-				 .found = s->entry };
+				 .offset = s->c->header.table_offset + 4ull * r->first,
+				 .block = r->first,
+				 .expected = VHD_BAT_UNUSED,
+				 .found = r->entry,
+				 .repairable = kind == BAT_TORN };
+	char more[48] = "";
 
-	if (!s->pending)
+	if (!r->pending)
 		return;
-	s->pending = false;
-	if (s->fault == BAT_TORN) {
-		f.code = -VHD_E_TRUNCATED;
-		f.repairable = true;
+	r->pending = false;
+	if (r->first != r->last)
+		snprintf(more, sizeof(more), "; so do all blocks up to %u", r->last);
+	check_report(s->c, &f, "sector %u %s%s%s%s", r->entry, texts[kind],
+		     kind == RUN_OVER ? " " : "", kind == RUN_OVER ? r->range->name : "", more);
+}
+
+static void add_to_run(struct scan *s, unsigned kind, uint32_t block, uint32_t entry,
+		       const struct check_range *range)
+{
+	struct run *r = &s->runs[kind];
+
+	if (r->pending && r->last + 1 == block && r->range == range) {
+		r->last = block;
+		return;
 	}
-	if (s->first == s->last)
-		check_report(s->c, &f, "sector %u %s", s->entry, texts[s->fault]);
-	else
-		check_report(s->c, &f, "sector %u %s; so do all blocks up to %u", s->entry,
-			     texts[s->fault], s->last);
+	flush_run(s, kind);
+	*r = (struct run){ true, block, block, entry, range };
 }
 
 /* A running server may have let the file grow since its size was taken. */
@@ -139,15 +157,7 @@ static void on_fault(void *arg, enum bat_fault fault, uint32_t block, uint32_t e
 	}
 	if ((fault == BAT_OUTSIDE || fault == BAT_TORN) && inside_by_now(s->c, entry))
 		return;
-	if (s->pending && s->fault == fault && s->last + 1 == block) {
-		s->last = block;
-		return;
-	}
-	flush_fault(s);
-	s->pending = true;
-	s->fault = fault;
-	s->first = s->last = block;
-	s->entry = entry;
+	add_to_run(s, fault, block, entry, NULL);
 }
 
 /* ── one pass over the table ── */
@@ -195,19 +205,12 @@ static int take_entry(struct scan *s, uint32_t block, uint32_t entry)
 	uint64_t offset = (uint64_t)entry * VHD_SECTOR;
 	uint64_t length = (uint64_t)bitmap_stride(c->block_sectors) * VHD_SECTOR;
 	const struct check_range *last = &c->ranges[c->range_count - 1], *hit = NULL;
-	struct vhd_finding f = { .code = -VHD_E_BAT_ENTRY,
-				 .severity = VHD_DAMAGE,
-				 .has = VHD_HAS_OFFSET | VHD_HAS_BLOCK,
-				 .offset = c->header.table_offset + 4ull * block,
-				 .block = block,
-				 .found = entry };
 
 	s->allocated++;
 	if (offset < last->offset + last->length)
 		hit = check_hit(c, offset, length);
 	if (hit && entry) { /* entry 0 is bat.c's to report */
-		check_report(c, &f, "sector %u lies over the %s (at offset %llu)", entry, hit->name,
-			     (unsigned long long)hit->offset);
+		add_to_run(s, RUN_OVER, block, entry, hit);
 		return 0;
 	}
 	if (!entry || !number_within(offset, length, c->end_offset))
@@ -253,7 +256,8 @@ static int scan_table(struct scan *s)
 		s->again = true;
 	} while (rc >= 0 && bat_scan_again(s->bat));
 	bat_scan_end(s->bat, &totals);
-	flush_fault(s);
+	for (unsigned kind = 0; kind < RUNS; kind++)
+		flush_run(s, kind);
 	if (totals.end_sector != shape.first_sector)
 		c->data_end = number_max(c->data_end, totals.end_sector * VHD_SECTOR);
 	return rc;
@@ -338,7 +342,6 @@ static void find_leaks(struct scan *s, struct leaks *l)
 			leak_gap(l, at, block);
 		at = block + stride;
 	}
-	l->least = 1;
 	if (!c->io->device) /* there the footer is at the end, whatever is before it */
 		leak_gap(l, number_max(at, c->data_end), c->end_offset);
 }
