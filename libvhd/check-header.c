@@ -239,7 +239,7 @@ static int check_batmap(struct check *c)
 	const struct check_range *hit;
 	int rc;
 
-	if (!footer_may_have_batmap(&c->footer))
+	if (!footer_may_have_batmap(&c->footer) && !footer_has_batmap(&c->footer))
 		return 0;
 	hit = check_hit(c, at, sizeof(raw));
 	if (hit || !number_within(at, sizeof(raw), c->end_offset)) {
