@@ -278,6 +278,9 @@ static void leak_piece(struct leaks *l, uint64_t from, uint64_t to)
 {
 	if (to < from || to - from < l->least || l->rc < 0)
 		return;
+	/* storage is given in pages: those at the edges belong to the neighbours */
+	from = number_round_up(from, VHD_ALIGN);
+	to = number_round_down(to, VHD_ALIGN);
 	while (from < to) {
 		if (from >= l->data_end) {
 			l->rc = io_data(l->c->io, from, &l->data, &l->data_end);
