@@ -50,10 +50,15 @@ assert [l['state'] for l in o['chain']] == ['ok', 'ok'] and o['problems'] == []"
 # itself as parent: a cycle, in bounded time
 cp v3.vhd self.vhd
 put self.vhd 0x228 c0ffee0012344abc8def0123456789ab
-put self.vhd 0x224 00000000
+put self.vhd 0x224 ffffe4ec
+rm v2.vhd
+ln self.vhd v2.vhd
+json self.vhd "
+assert [l['state'] for l in o['chain']] == ['ok', 'cycle'] and len(o['problems']) == 1, o"
 rm v2.vhd
 json v3.vhd "
-assert o['chain'][1]['state'] != 'ok' and len(o['problems']) == 1, o"
+assert [l['state'] for l in o['chain']] == ['ok', 'parent-missing'], o
+assert o['problems'][0]['code'] == 'parent-missing' and o['parent'] == './v2.vhd', o"
 make_v2 v2.vhd
 # a footer is damaged: a problem with its code
 put v2.vhd 0x200a40 00000000

@@ -68,8 +68,6 @@ mv away.vhd v2.vhd
 # --parent-root and VHD_PARENT_ROOT: once given, nothing outside them and the image's directory
 mkdir -p sub other
 make_v3 sub/v3.vhd
-put sub/v3.vhd 0x448 00000000
-put sub/v3.vhd 0x440 00000000
 make_v2 sub/v2.vhd
 sub=$here/sub
 [ "$("$U" query -p sub/v3.vhd --parent-root other 2>/dev/null)" = "$sub/v2.vhd" ] ||
