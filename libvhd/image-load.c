@@ -158,12 +158,12 @@ static int scan_table(struct vhd_image *img, struct vhd_error *err)
 	} while (!rc && !l.rc && bat_scan_again(scan));
 	bat_scan_end(scan, &img->totals);
 	if (!rc && l.rc)
-		rc = l.rc == -ENOMEM ?
-			     error_system(err, l.rc, "load", img->io->name) :
-			     error_at(err, l.rc, img->header.table_offset,
-				      "cannot open '%s': more than %u entries of its block table are "
-				      "wrong",
-				      img->io->name, BAD_MAX);
+		rc = l.rc == -ENOMEM ? error_system(err, l.rc, "load", img->io->name) :
+				       error_at(err, l.rc, img->header.table_offset,
+						"cannot open '%s': more than %u entries of its "
+						"block table are "
+						"wrong",
+						img->io->name, BAD_MAX);
 	sort_bad(img);
 	return rc;
 }
@@ -308,12 +308,13 @@ int image_map_error(struct vhd_image *img, int rc, const char *verb, struct vhd_
 	switch (rc) {
 	case -VHD_E_BAT_ENTRY:
 		map_fault(img->map, &block, &entry);
-		return error_value(err, rc, img->header.table_offset + (uint64_t)block * 4,
-				   VHD_BAT_UNUSED, entry,
-				   "cannot %s '%s': the table entry of block %u (at offset %llu) is "
-				   "%u, which is no place for a block of its own; see vhd-util check",
-				   verb, img->io->name, block,
-				   (unsigned long long)img->header.table_offset + block * 4ull, entry);
+		return error_value(
+			err, rc, img->header.table_offset + (uint64_t)block * 4, VHD_BAT_UNUSED,
+			entry,
+			"cannot %s '%s': the table entry of block %u (at offset %llu) is "
+			"%u, which is no place for a block of its own; see vhd-util check",
+			verb, img->io->name, block,
+			(unsigned long long)img->header.table_offset + block * 4ull, entry);
 	case -VHD_E_RANGE:
 		return error_set(err, rc, "cannot %s '%s': beyond the end of the disk (%llu bytes)",
 				 verb, img->io->name, (unsigned long long)img->size);
@@ -360,8 +361,8 @@ int image_bat_entry(struct vhd_image *img, uint32_t block, uint32_t *entry, stru
 	int rc;
 
 	if (block >= img->header.max_entries)
-		return error_set(err, -VHD_E_RANGE, "cannot read '%s': block %u of %u", img->io->name,
-				 block, img->header.max_entries);
+		return error_set(err, -VHD_E_RANGE, "cannot read '%s': block %u of %u",
+				 img->io->name, block, img->header.max_entries);
 	rc = io_read(img->io, raw, sizeof(raw), img->header.table_offset + block * 4ull);
 	if (rc < 0)
 		return error_system(err, rc, "read", img->io->name);

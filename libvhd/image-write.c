@@ -19,10 +19,11 @@ static int refuse(const struct vhd_image *img, struct vhd_error *err)
 	if (!img->io->writable)
 		return error_system(err, -EROFS, "write", name);
 	if (img->problems & IMAGE_POISONED)
-		return error_set(err, -VHD_E_POISONED,
-				 "cannot write '%s': a journalled resize was interrupted; to undo it: "
-				 "vhd-util revert -n '%s' -j JOURNAL",
-				 name, name);
+		return error_set(
+			err, -VHD_E_POISONED,
+			"cannot write '%s': a journalled resize was interrupted; to undo it: "
+			"vhd-util revert -n '%s' -j JOURNAL",
+			name, name);
 	if (img->problems & IMAGE_FOOTERS_DIFFER)
 		return error_set(err, -VHD_E_FOOTERS_DIFFER,
 				 "cannot write '%s': its two footers contradict each other; see "

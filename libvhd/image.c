@@ -214,7 +214,8 @@ static int load_map_bytes(struct vhd_image *img, uint64_t map_bytes, struct vhd_
 	rc = io_read(img->io, map, map_bytes, img->batmap_header.offset);
 	if (rc < 0)
 		return error_system(err, rc, "read", img->io->name);
-	if (batmap_checksum(map, covered, img->batmap_header.version) != img->batmap_header.checksum)
+	if (batmap_checksum(map, covered, img->batmap_header.version) !=
+	    img->batmap_header.checksum)
 		img->problems |= IMAGE_BATMAP_BAD;
 	else
 		img->batmap = steal_ptr(&map);
@@ -256,7 +257,8 @@ static int load_batmap(struct vhd_image *img, struct vhd_error *err)
  * first; what lies elsewhere (locators, a moved header) is compared one by one. */
 static uint64_t data_start(const struct vhd_image *img)
 {
-	uint64_t table_end = batmap_header_offset(img->header.table_offset, img->header.max_entries);
+	uint64_t table_end = batmap_header_offset(img->header.table_offset,
+						  img->header.max_entries);
 	uint64_t end = table_end;
 
 	if (img->header_offset < img->header.table_offset)
@@ -356,7 +358,8 @@ int image_open(struct vhd_io *io, unsigned flags, struct vhd_image **out, struct
 	const struct timespec pause = { .tv_nsec = 50 * 1000 * 1000 };
 	int rc = open_once(io, flags, out, err);
 
-	for (int tries = 0; (flags & IMAGE_PEEK) && rc < 0 && may_be_torn(rc) && tries < 3; tries++) {
+	for (int tries = 0; (flags & IMAGE_PEEK) && rc < 0 && may_be_torn(rc) && tries < 3;
+	     tries++) {
 		nanosleep(&pause, NULL);
 		rc = open_once(io, flags, out, err);
 	}

@@ -326,6 +326,7 @@ static bool shape_begin(struct vhd_map *map)
 	if (map->p.device || (!s->taken && s->footer == map->p.footer_offset))
 		c->shape_end = s->footer;
 	c->shape_step = 0;
+	c->cut = CUT_NO;
 	c->err = 0;
 	c->stage = SHAPE_WRITE;
 	return true;
@@ -388,7 +389,7 @@ static bool shape_cut_next(struct vhd_map *map, struct map_io *io)
 	while ((step = c->shape_step) < 4) {
 		bool needed = step == 2 ? c->batmap_dirty : c->shape_end != map->space.footer;
 
-		if (needed && !map_take_slot(map, SLOT_COMMIT_STEP, NULL, io))
+		if (needed && !map_take_slot(map, SLOT_COMMIT_STEP, step == 3 ? &c->cut : NULL, io))
 			return false;
 		c->shape_step++;
 		if (!needed)
@@ -398,6 +399,7 @@ static bool shape_cut_next(struct vhd_map *map, struct map_io *io)
 			write_op(io, map->p.batmap_header_offset, VHD_BATMAP_HEADER_BYTES,
 				 map->p.batmap_header);
 		} else {
+			c->cut = CUT_FLYING;
 			io->op = MAP_TRUNCATE;
 			io->offset = c->shape_end + VHD_FOOTER_BYTES;
 		}
@@ -422,9 +424,10 @@ static void shape_finish(struct vhd_map *map)
 			memcpy(map->disk_batmap, c->batmap_buf, map->p.batmap_bytes);
 			map->p.batmap_stale = false;
 		}
-		if (c->shape_end != map->space.footer)
-			space_reset(map, c->shape_end);
 	}
+	/* from the cut on the footer in force is the new one, whatever failed after it */
+	if (c->cut != CUT_NO)
+		space_reset(map, c->shape_end, c->cut == CUT_DONE);
 	answer_all(map, &c->quiesce, c->err);
 }
 
@@ -471,7 +474,7 @@ bool commit_next(struct vhd_map *map, struct map_io *io)
 		case COMMIT_SYNC1:
 			if (c->flying)
 				return false;
-		meta:
+meta:
 			/* ORDER 2: data and new bitmaps are durable before any entry or bit */
 			if (c->err) {
 				finish(map);
@@ -537,13 +540,15 @@ void commit_write_done(struct vhd_map *map, int err)
 		c->err = err;
 }
 
-void commit_step_done(struct vhd_map *map, int err)
+void commit_step_done(struct vhd_map *map, bool is_cut, int err)
 {
 	struct map_commit *c = &map->commit;
 
 	commit_write_done(map, err);
 	if (err && (c->stage == COMMIT_SYNC1 || c->stage == COMMIT_SYNC2))
 		c->data_outstanding = true; /* ORDER 5: vouch for nothing */
+	if (is_cut)
+		c->cut = err ? CUT_FAILED : CUT_DONE;
 }
 
 void commit_free(struct vhd_map *map)

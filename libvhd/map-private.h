@@ -35,7 +35,7 @@
 struct map_page {
 	struct list lru; /* in map->pages_clean when neither loading nor pinned */
 	uint32_t index;
-	uint32_t pins;	 /* fresh records in it */
+	uint32_t pins; /* fresh records in it */
 	bool loading;
 	uint8_t raw[MAP_PAGE_BYTES];
 };
@@ -58,11 +58,11 @@ struct map_block {
 
 enum map_slot_kind {
 	SLOT_FREE,
-	SLOT_PAGE,	/* subject: page */
-	SLOT_BITS,	/* subject: block */
-	SLOT_EARLY,	/* subject: block */
-	SLOT_SPACE,	/* the step of map-space */
-	SLOT_COMMIT,	/* a write of the commit */
+	SLOT_PAGE,	  /* subject: page */
+	SLOT_BITS,	  /* subject: block */
+	SLOT_EARLY,	  /* subject: block */
+	SLOT_SPACE,	  /* the step of map-space */
+	SLOT_COMMIT,	  /* a write of the commit */
 	SLOT_COMMIT_STEP, /* a sync, or a step of the final shape */
 };
 
@@ -80,27 +80,28 @@ static inline uint64_t map_ticket(enum map_wait what, uint32_t which)
 }
 
 enum space_state {
-	SPACE_UNKNOWN,	/* nothing allocated yet since open or quiesce */
-	SPACE_PROBE,	/* looking for blocks nobody names */
+	SPACE_UNKNOWN, /* nothing allocated yet since open or quiesce */
+	SPACE_PROBE,   /* looking for blocks nobody names */
 	SPACE_PUNCH,
 	SPACE_PUNCH_SYNC,
 	SPACE_READY,
-	SPACE_GROW,	 /* footer at its new place, or zeroes on a device */
+	SPACE_GROW, /* footer at its new place, or zeroes on a device */
 	SPACE_GROW_SYNC,
 };
 
 struct map_space {
 	enum space_state state;
-	bool flying;		/* its one operation has been offered */
-	bool wanted;		/* somebody waits for a position */
-	uint64_t next;		/* sector from which the next position is sought */
-	uint64_t prepared_end;	/* sector: positions end at or below */
-	uint64_t footer;	/* byte offset of the durable end footer */
-	uint64_t new_end;	/* bytes: of the growth under way */
-	uint64_t end_of_data;	/* bytes: end of the last durable or reserved block */
-	uint64_t keep;		/* bytes: the file is not cut below, an unnamed block may be there */
-	uint64_t taken;		/* positions handed out since open */
-	uint64_t probe;		/* sector to look at next */
+	bool flying;	       /* its one operation has been offered */
+	bool wanted;	       /* somebody waits for a position */
+	uint64_t next;	       /* sector from which the next position is sought */
+	uint64_t prepared_end; /* sector: positions end at or below */
+	uint64_t footer;       /* byte offset of the durable end footer */
+	uint64_t new_end;      /* bytes: of the growth under way */
+	uint64_t end_of_data;  /* bytes: end of the last durable or reserved block */
+	uint64_t keep;	       /* bytes: the file is not cut below, an unnamed block may be there */
+	uint64_t stale; /* bytes: a footer may be there from a growth or cut that failed; 0: none */
+	uint64_t taken; /* positions handed out since open */
+	uint64_t probe; /* sector to look at next */
 	bool probe_packed;
 	uint32_t probes;
 	uint8_t probe_buf[VHD_SECTOR];
@@ -109,43 +110,44 @@ struct map_space {
 
 enum commit_stage {
 	COMMIT_IDLE,
-	COMMIT_FRESH,	/* bitmaps of new blocks */
+	COMMIT_FRESH, /* bitmaps of new blocks */
 	COMMIT_SYNC1,
-	COMMIT_META,	/* BAT sectors, bitmaps of existing blocks */
+	COMMIT_META, /* BAT sectors, bitmaps of existing blocks */
 	COMMIT_SYNC2,
-	SHAPE_WRITE,	/* batmap, footer at its final place */
+	SHAPE_WRITE, /* batmap, footer at its final place */
 	SHAPE_SYNC1,
-	SHAPE_CUT,	/* batmap header, truncate */
+	SHAPE_CUT, /* batmap header, truncate */
 	SHAPE_SYNC2,
 };
 
 struct map_commit {
 	enum commit_stage stage;
 	int err;
-	bool failed;		  /* the last one: none starts by itself until asked */
-	uint32_t flying;	  /* operations offered and not done */
-	struct map_block **list;  /* frozen blocks, by block number */
+	bool failed;		 /* the last one: none starts by itself until asked */
+	uint32_t flying;	 /* operations offered and not done */
+	struct map_block **list; /* frozen blocks, by block number */
 	size_t count, room;
-	size_t cursor;		  /* next of list to offer; META: twice through it */
-	uint8_t *arena;		  /* frozen bitmaps, bitmap_page bytes each */
+	size_t cursor;	/* next of list to offer; META: twice through it */
+	uint8_t *arena; /* frozen bitmaps, bitmap_page bytes each */
 	size_t arena_bytes;
-	struct map_req *flushes;  /* arrived, for the next commit */
-	struct map_req *covered;  /* of the running commit */
-	struct map_req *quiesce;  /* arrived */
+	struct map_req *flushes; /* arrived, for the next commit */
+	struct map_req *covered; /* of the running commit */
+	struct map_req *quiesce; /* arrived */
 	uint32_t shape_step;
-	uint64_t shape_end;	  /* bytes: where the footer goes */
-	uint8_t *batmap_buf;	  /* new map, batmap_bytes */
+	uint64_t shape_end;  /* bytes: where the footer goes */
+	uint8_t *batmap_buf; /* new map, batmap_bytes */
 	bool batmap_dirty;
-	bool data_outstanding;	  /* writes since the last sync began */
+	enum { CUT_NO, CUT_FLYING, CUT_FAILED, CUT_DONE } cut;
+	bool data_outstanding; /* writes since the last sync began */
 };
 
 struct vhd_map {
 	struct map_params p;
 	uint64_t blocks;
 	uint32_t bitmap_sectors, stride;
-	uint32_t bitmap_bytes;	/* of a bitmap */
-	uint32_t page_bytes;	/* of the aligned pages that hold a new bitmap */
-	uint32_t *bad; /* owned, sorted */
+	uint32_t bitmap_bytes; /* of a bitmap */
+	uint32_t page_bytes;   /* of the aligned pages that hold a new bitmap */
+	uint32_t *bad;	       /* owned, sorted */
 
 	struct map_page **pages; /* by index; each owned */
 	struct map_block **hash;
@@ -169,7 +171,7 @@ struct vhd_map {
 	uint32_t slots_used;
 	uint32_t fault_block, fault_entry;
 	uint8_t *early_page; /* what the page of a new bitmap begins as */
-	uint64_t need; /* ticket of what a MAP_NEED waits for */
+	uint64_t need;	     /* ticket of what a MAP_NEED waits for */
 };
 
 /* A request is answered: ready() is called at the end of the next map_done or map_next. */
@@ -208,14 +210,15 @@ void space_init(struct vhd_map *map);
 int space_take(struct vhd_map *map, uint32_t *entry);
 bool space_next(struct vhd_map *map, struct map_io *io);
 void space_done(struct vhd_map *map, int err);
-/* After the file got its final shape: the footer is at @footer. */
-void space_reset(struct vhd_map *map, uint64_t footer);
+/* After the file got its final shape: the footer is at @footer; @cut: and the
+ * file ends there, else the former one may still stand behind. */
+void space_reset(struct vhd_map *map, uint64_t footer, bool cut);
 
 /* ── map-commit.c ── */
 void commit_mark(struct vhd_map *map, struct map_block *b);
 bool commit_next(struct vhd_map *map, struct map_io *io);
 void commit_write_done(struct vhd_map *map, int err);
-void commit_step_done(struct vhd_map *map, int err);
+void commit_step_done(struct vhd_map *map, bool is_cut, int err);
 /* A block was reserved: offer the first write of its bitmap page, if the caller wants that. */
 void commit_early(struct vhd_map *map, struct map_block *b);
 void commit_free(struct vhd_map *map);

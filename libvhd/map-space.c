@@ -19,9 +19,9 @@
 #include "base/number.h"
 #include "bitmap.h"
 
-#define PROBES_MAX   4096u
-#define GROW_MIN     16u
-#define GROW_BYTES   (1ull << 30)
+#define PROBES_MAX 4096u
+#define GROW_MIN   16u
+#define GROW_BYTES (1ull << 30)
 
 /* First place at or after @from for a block. */
 static uint64_t place(const struct vhd_map *map, uint64_t from)
@@ -42,14 +42,23 @@ void space_init(struct vhd_map *map)
 	memcpy(s->footer_buf, map->p.footer, sizeof(s->footer_buf));
 }
 
-/* The next position behind the present end footer.  The page of its bitmap may
- * begin with that footer's sector: it is old by the time the page is written. */
-static uint64_t behind_footer(const struct vhd_map *map)
+static uint64_t behind(const struct vhd_map *map, uint64_t footer)
 {
-	uint64_t footer = number_div_up(map->space.footer, VHD_SECTOR);
 	uint64_t at = place(map, number_max(footer, map->space.next));
 
 	return at > footer ? at : place(map, footer + 1);
+}
+
+/* The next position behind the present end footer.  The page of its bitmap may
+ * begin with that footer's sector: it is old by the time the page is written.
+ * No block is laid over a place where a failed growth may have left a footer. */
+static uint64_t behind_footer(const struct vhd_map *map)
+{
+	uint64_t footer = number_div_up(map->space.footer, VHD_SECTOR);
+	uint64_t stale = map->space.stale / VHD_SECTOR;
+	uint64_t at = behind(map, footer);
+
+	return stale >= at && stale < at + map->stride ? behind(map, stale) : at;
 }
 
 /* Where place() finds the placed position @at again. */
@@ -58,12 +67,13 @@ static uint64_t page_start(const struct vhd_map *map, uint64_t at)
 	return map->p.align ? at + map->bitmap_sectors - map->page_bytes / VHD_SECTOR : at;
 }
 
-void space_reset(struct vhd_map *map, uint64_t footer)
+void space_reset(struct vhd_map *map, uint64_t footer, bool cut)
 {
 	struct map_space *s = &map->space;
 
 	if (map->p.device) /* what was zeroed ahead is still zero */
 		return;
+	s->stale = cut ? 0 : s->footer;
 	s->footer = footer;
 	s->next = footer / VHD_SECTOR;
 	s->prepared_end = s->next;
@@ -179,6 +189,8 @@ static void grow_next(struct vhd_map *map, struct map_io *io)
 	uint64_t limit = map->p.device ? s->footer / VHD_SECTOR : VHD_BAT_LAST;
 	uint64_t end = first + map->stride + (blocks - 1) * stride;
 
+	if (!map->p.device && s->stale / VHD_SECTOR >= first + map->stride)
+		end = s->stale / VHD_SECTOR; /* over the footer a failed growth left */
 	while (end > limit) {
 		blocks--;
 		end = first + map->stride + (blocks - 1) * stride;
@@ -234,6 +246,13 @@ bool space_next(struct vhd_map *map, struct map_io *io)
 	return true;
 }
 
+static void grow_failed(struct vhd_map *map, int err)
+{
+	if (!map->p.device)
+		map->space.stale = map->space.new_end;
+	settle(map, err);
+}
+
 void space_done(struct vhd_map *map, int err)
 {
 	struct map_space *s = &map->space;
@@ -259,18 +278,21 @@ void space_done(struct vhd_map *map, int err)
 	case SPACE_GROW:
 		s->state = err ? SPACE_READY : SPACE_GROW_SYNC;
 		if (err)
-			settle(map, err);
+			grow_failed(map, err);
 		return;
 	default:
 		assert(s->state == SPACE_GROW_SYNC);
 		s->state = SPACE_READY;
-		if (!err) {
-			if (!map->p.device) {
-				s->next = page_start(map, behind_footer(map));
-				s->footer = s->new_end;
-			}
-			s->prepared_end = s->new_end / VHD_SECTOR;
+		if (err) {
+			grow_failed(map, err);
+			return;
 		}
-		settle(map, err);
+		if (!map->p.device) {
+			s->next = page_start(map, behind_footer(map));
+			s->footer = s->new_end;
+			s->stale = 0;
+		}
+		s->prepared_end = s->new_end / VHD_SECTOR;
+		settle(map, 0);
 	}
 }

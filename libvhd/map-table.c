@@ -65,8 +65,8 @@ static void evict(struct vhd_map *map)
 
 			table_drop(map, list_entry(l, struct map_block, link));
 		} else if (!list_empty(&map->pages_clean)) {
-			struct map_page *page =
-				list_entry(list_pop(&map->pages_clean), struct map_page, lru);
+			struct map_page *page = list_entry(list_pop(&map->pages_clean),
+							   struct map_page, lru);
 
 			map->pages[page->index] = NULL;
 			map->memory -= sizeof(*page);
@@ -192,8 +192,8 @@ static bool sound(const struct vhd_map *map, uint32_t block, uint32_t entry)
 	if ((uint64_t)entry * VHD_SECTOR < map->p.data_start ||
 	    ((uint64_t)entry + map->stride) * VHD_SECTOR > limit)
 		return false;
-	return !map->p.bad_count || !bsearch(&block, map->bad, map->p.bad_count, sizeof(*map->bad),
-					     bad_order);
+	return !map->p.bad_count ||
+	       !bsearch(&block, map->bad, map->p.bad_count, sizeof(*map->bad), bad_order);
 }
 
 int table_entry(struct vhd_map *map, uint32_t block, uint32_t *entry)

@@ -18,7 +18,9 @@
 #include "base/number.h"
 #include "bitmap.h"
 
-#define CACHE_DEFAULT (4u << 20)
+#define CACHE_DEFAULT	 (4u << 20)
+#define CACHE_PAGES_MIN	 4u
+#define CACHE_BLOCKS_MIN 8u
 
 static int open_tables(struct vhd_map *map, const struct map_params *p)
 {
@@ -85,7 +87,11 @@ int map_open(const struct map_params *params, struct vhd_map **out)
 	map->bitmap_bytes = map->bitmap_sectors * VHD_SECTOR;
 	map->stride = bitmap_stride(params->block_sectors);
 	map->page_bytes = (uint32_t)number_round_up(map->bitmap_bytes, VHD_ALIGN);
-	map->memory_bound = params->cache_bytes ? params->cache_bytes : CACHE_DEFAULT;
+	/* at the least what one request needs at a time, or loading would never end */
+	map->memory_bound = number_max(params->cache_bytes ? params->cache_bytes : CACHE_DEFAULT,
+				       CACHE_PAGES_MIN * sizeof(struct map_page) +
+					       CACHE_BLOCKS_MIN * (sizeof(struct map_block) +
+								   map->bitmap_bytes));
 	list_init(&map->pages_clean);
 	list_init(&map->blocks_clean);
 	list_init(&map->dirty);
@@ -238,9 +244,8 @@ static enum map_kind absent(const struct vhd_map *map)
 }
 
 /* Runs of one block whose bits are @bits, or which is all here if NULL. */
-static bool add_runs(const struct vhd_map *map, const uint8_t *bits, uint64_t data,
-		     uint64_t sector, uint64_t first, uint64_t count, struct map_ext *out, int max,
-		     int *n)
+static bool add_runs(const struct vhd_map *map, const uint8_t *bits, uint64_t data, uint64_t sector,
+		     uint64_t first, uint64_t count, struct map_ext *out, int max, int *n)
 {
 	uint64_t at = first, end = first + count;
 
@@ -488,7 +493,7 @@ void map_done(struct vhd_map *map, uint32_t tag, int err)
 		commit_write_done(map, err);
 		break;
 	case SLOT_COMMIT_STEP:
-		commit_step_done(map, err);
+		commit_step_done(map, slot.subject == &map->commit.cut, err);
 		break;
 	default:
 		table_done(map, &slot, err);

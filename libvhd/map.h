@@ -38,26 +38,26 @@ struct map_io {
 struct map_req {
 	struct map_req *next;
 	uint64_t sector, count;
-	int err;		       /* set before ready() */
+	int err;			 /* set before ready() */
 	void (*ready)(struct map_req *); /* never called before the function that took it returns */
-	uint64_t ticket;	       /* the map's */
+	uint64_t ticket;		 /* the map's */
 };
 
 enum { MAP_WAIT = 0 };
 
 struct map_params {
-	uint64_t size_sectors;	/* virtual size */
+	uint64_t size_sectors; /* virtual size */
 	uint32_t block_sectors;
 	uint32_t max_entries;
-	uint64_t bat_offset;	/* bytes */
-	bool has_parent;	/* absent sectors are below, not zero */
+	uint64_t bat_offset; /* bytes */
+	bool has_parent;     /* absent sectors are below, not zero */
 	bool writable;
-	bool device;		/* the storage cannot grow, and is not zero */
-	bool early_bitmaps;	/* write a new block's bitmap page beside its first data (ORDER 9) */
-	bool align;		/* data of new blocks on 4 KiB */
-	uint64_t data_start;	/* first byte a block may lie at */
-	uint64_t data_end;	/* bytes; entries past it are faults (file size when opened) */
-	uint64_t end_of_data;	/* bytes: end of the last block by the BAT */
+	bool device;	      /* the storage cannot grow, and is not zero */
+	bool early_bitmaps;   /* write a new block's bitmap page beside its first data (ORDER 9) */
+	bool align;	      /* data of new blocks on 4 KiB */
+	uint64_t data_start;  /* first byte a block may lie at */
+	uint64_t data_end;    /* bytes; entries past it are faults (file size when opened) */
+	uint64_t end_of_data; /* bytes: end of the last block by the BAT */
 	uint64_t footer_offset; /* of the end footer on disk */
 	bool append_only;	/* do not recycle [end_of_data, footer) (ORDER 8) */
 	uint8_t footer[512];	/* what every end footer written shall be */
