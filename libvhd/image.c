@@ -229,7 +229,7 @@ static int load_batmap(struct vhd_image *img, struct vhd_error *err)
 	uint64_t at = batmap_header_offset(img->header.table_offset, img->header.max_entries);
 	int rc;
 
-	if (!footer_may_have_batmap(&img->footer))
+	if (!footer_has_batmap(&img->footer) && !footer_may_have_batmap(&img->footer))
 		return 0;
 	img->batmap_header_at = at;
 	img->has_batmap = footer_has_batmap(&img->footer);

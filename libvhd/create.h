@@ -1,0 +1,23 @@
+/* create.h - writing the metadata of a planned image */
+#ifndef VHD_CREATE_H
+#define VHD_CREATE_H
+
+#include "io.h"
+#include "plan.h"
+
+/* Write all of an empty sparse image to @io: footer copy last, after a sync of the rest, so
+ * that what was there before never seems to be this image half made.  @end: where the end
+ * footer goes (bytes): plan->metadata_end, or the last sector of a device.
+ * The storage is new, or reads as anything: every metadata byte is written.  Synced at the end. */
+VHD_MUST int create_sparse(struct vhd_io *io, const struct plan *plan, uint64_t end,
+			   struct vhd_error *err);
+
+/* Make the file or device at @path by @plan (sparse), whole or not at all. */
+VHD_MUST int create_sparse_file(const char *path, const struct plan *plan, bool force,
+				struct vhd_error *err);
+
+/* A random id; now, in VHD seconds. */
+void create_id(uint8_t id[VHD_UUID_BYTES]);
+uint32_t create_now(void);
+
+#endif
