@@ -26,7 +26,7 @@ grep -q '^problems:$' out || fail "the wrong parent is not listed: $(cat out)"
 mv away.vhd v2.vhd
 check_status 2 "$U" info nowhere.vhd
 
-command -v python3 >/dev/null || exit 0
+need python3
 json() {
 	local file=$1
 	shift

@@ -32,7 +32,7 @@ for f in $(grep -oE '\bvhd_[a-z_]+\(' ../../libvhd/vhd.h | tr -d '(' | sort -u);
 	grep -q "$f" libvhd.3 || fail "libvhd.3 does not name $f"
 done
 
-command -v groff >/dev/null || skip "groff is not here"
+need groff
 for p in vhd-util.1 libvhd.3; do
 	groff -t -man -ww -Tutf8 "$p" 2>"$T/warnings" >/dev/null
 	[ -s "$T/warnings" ] && fail "$p: $(cat "$T/warnings")"

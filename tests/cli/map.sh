@@ -39,7 +39,7 @@ rm v2.vhd
 check_status 2 "$U" map v3.vhd
 make_v2 v2.vhd
 
-command -v python3 >/dev/null || exit 0
+need python3
 "$U" map --json v3.vhd >out.json || fail "map --json: $?"
 python3 - <<'EOF' || fail "map --json: $(cat out.json)"
 import json

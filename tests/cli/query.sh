@@ -92,10 +92,9 @@ timeout 5 "$U" query -v fifo 2>/dev/null
 [ $? = 124 ] && fail "a FIFO blocks"
 "$U" query -v . 2>/dev/null && fail "a directory is an image"
 
-if command -v python3 >/dev/null; then
-	"$U" query --json -v -s -p v3.vhd | python3 -c '
+need python3
+"$U" query --json -v -s -p v3.vhd | python3 -c '
 import json, sys
 o = json.load(sys.stdin)
 assert o["schema"] == "query/1" and o["virtual_size"] == 16 << 20, o
 assert o["used_size"] == 2101760 and o["parent"].endswith("/v2.vhd"), o' || fail "query --json"
-fi
