@@ -149,6 +149,13 @@ int arguments_units(const struct arguments *args, const char *name, uint64_t uni
 	return -1;
 }
 
+bool arguments_by_letter(const struct arguments *args, const char *name)
+{
+	int row = find_row(args->specs, name);
+
+	return row >= 0 && args->values[row] && args->by_letter[row];
+}
+
 const char *arguments_image(struct arguments *args)
 {
 	const char *image = arguments_get(args, "name");

@@ -59,6 +59,9 @@ int arguments_size(const struct arguments *args, const char *name, uint64_t *out
  * a plain number of @unit bytes ("-s 100" is 100 MiB); by name, a size ("--size 1T"). */
 int arguments_units(const struct arguments *args, const char *name, uint64_t unit, uint64_t *out);
 
+/* Was the option given, and by its letter? */
+bool arguments_by_letter(const struct arguments *args, const char *name);
+
 struct command {
 	const char *name;
 	const char *summary;		   /* one line */

@@ -1,0 +1,108 @@
+/* cmd-write.c - vhd-util write: standard input through the chain into the leaf */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "libvhd/base/cleanup.h"
+#include "libvhd/error.h"
+
+#define PIECE_BYTES (1u << 20)
+
+/* Fill @buf from standard input: bytes read, fewer only at its end; -errno. */
+static ssize_t read_piece(void *buf, size_t room)
+{
+	size_t have = 0;
+
+	while (have < room) {
+		ssize_t n = read(STDIN_FILENO, (char *)buf + have, room - have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		have += (size_t)n;
+	}
+	return (ssize_t)have;
+}
+
+static int copy_input(struct vhd_chain *chain, uint64_t offset, uint64_t *written,
+		      struct vhd_error *err)
+{
+	struct vhd_progress progress = progress_begin("writing", false);
+	CLEANUP_FREE void *buf = malloc(PIECE_BYTES);
+	int rc = 0;
+
+	if (!buf)
+		return error_system(err, -ENOMEM, "read", "standard input");
+	while (!rc) {
+		ssize_t n = read_piece(buf, PIECE_BYTES);
+
+		if (n < 0)
+			return error_system(err, (int)n, "read", "standard input");
+		if (!n)
+			break;
+		rc = vhd_write(chain, buf, (size_t)n, offset + *written, err);
+		if (!rc)
+			*written += (uint64_t)n;
+		if (!rc && progress.step && progress.step(progress.arg, *written, 0))
+			rc = error_set(err, -VHD_E_CANCELLED, "writing was interrupted");
+	}
+	return rc;
+}
+
+static int run_write(struct arguments *args)
+{
+	struct vhd_open_options options = { .flags = VHD_OPEN_WRITE, .parents = args->parents };
+	const char *path = arguments_image(args);
+	uint64_t offset = 0, written = 0;
+	struct vhd_error err = { 0 };
+	struct vhd_chain *chain;
+	int rc, status;
+
+	if (!path)
+		return EINVAL;
+	rc = arguments_size(args, "offset", &offset);
+	if (rc < 0)
+		return EINVAL;
+	if (!rc)
+		return usage_error("a place is needed: --offset BYTES");
+	if (arguments_has(args, "force"))
+		options.flags |= VHD_OPEN_FORCE;
+	if (args->dry_run) {
+		printf("would write standard input to '%s' at offset %" PRIu64 "\n", path, offset);
+		return 0;
+	}
+	if (vhd_open(path, &options, &chain, &err) < 0)
+		return print_error(&err);
+	rc = copy_input(chain, offset, &written, &err);
+	progress_end();
+	if (rc < 0 && written)
+		error_prefix(&err, "after %" PRIu64 " bytes were written", written);
+	status = rc < 0 ? print_error(&err) : 0;
+	rc = vhd_close(chain, &err); /* what was written before a failure is kept */
+	if (rc < 0 && !status)
+		status = print_error(&err);
+	return status;
+}
+
+static const struct option_spec write_options[] = {
+	OPTION_NAME,
+	{ 0, "offset", "BYTES", "where on the disk (suffixes K, M, G, T)" },
+	{ 0, "force", NULL, "write to a hidden image, or one half merged" },
+	OPTION_PARENT_ROOT,
+	OPTION_DRY_RUN,
+	{ 0 },
+};
+
+const struct command command_write = {
+	.name = "write",
+	.summary = "write standard input into the disk",
+	.operands = "FILE",
+	.options = write_options,
+	.run = run_write,
+};
