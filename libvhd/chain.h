@@ -15,13 +15,14 @@
 #include "view.h"
 
 struct vhd_chain {
-	unsigned depth;		    /* images opened */
-	struct vhd_image **images;  /* leaf first; each owned; io->name is the absolute path */
-	bool complete;		    /* down to a base (not VHD_OPEN_NO_PARENTS) */
-	struct vhd_view *view;	    /* of images[1..]; NULL until first needed */
-	unsigned flags;		    /* enum vhd_open_flags */
+	unsigned depth;		   /* images opened */
+	struct vhd_image **images; /* leaf first; each owned; io->name is the absolute path */
+	bool complete;		   /* down to a base (not VHD_OPEN_NO_PARENTS) */
+	struct vhd_view *view;	   /* of images[1..]; NULL until prepared */
+	bool prepared;
+	unsigned flags; /* enum vhd_open_flags */
 	uint64_t cache_bytes;
-	struct vhd_error warning;   /* code 0: none.  E.g. one footer missing */
+	struct vhd_error warning; /* code 0: none.  E.g. one footer missing */
 	bool locks_unsupported;
 };
 
@@ -51,10 +52,12 @@ struct chain_ext {
 VHD_MUST int chain_lookup(struct vhd_chain *chain, uint64_t sector, uint64_t count,
 			  struct chain_ext *out, int max, struct vhd_error *err);
 
-/* The same for the layers below images[@from] only: what would be read if
- * images[0..from-1] were not there. */
-VHD_MUST int chain_lookup_below(struct vhd_chain *chain, unsigned from, uint64_t sector,
-				uint64_t count, struct chain_ext *out, int max,
-				struct vhd_error *err);
+/* Load what reading data needs: tables, the view.  Done by chain_lookup; for who wants the
+ * errors earlier.  Encrypted images are refused here (VHD_E_ENCRYPTED). */
+VHD_MUST int chain_prepare(struct vhd_chain *chain, struct vhd_error *err);
+
+/* Bytes of one layer's file; past the end of a raw disk: zeros to the end of its sector. */
+VHD_MUST int chain_read_layer(struct vhd_chain *chain, unsigned layer, void *buf, size_t length,
+			      uint64_t file_offset, struct vhd_error *err);
 
 #endif

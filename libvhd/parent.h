@@ -1,0 +1,30 @@
+/* parent.h - where the parent of a differencing image is
+ *
+ * An image names its parent several times: in up to eight locators and in its header.
+ * Each name that can mean a file here is a candidate, in this order:
+ *   1. relative texts, from the child's directory: W2ru, MacX, Wi2r, W2ku, Wi2k
+ *   2. absolute POSIX paths: W2ku, MacX, Wi2k, W2ru, Wi2r
+ *   3. the last part of the header's name, in the child's directory
+ * Windows paths with a drive or a server mean no file here and are passed over.
+ * The first candidate with the right id wins; a raw parent (zero id) is the
+ * first that is there.
+ */
+#ifndef VHD_PARENT_H
+#define VHD_PARENT_H
+
+#include "image.h"
+
+enum parent_flags {
+	PARENT_WRITE = 1 << 0,	/* something will be written to it: confinement is strict */
+	PARENT_DIRECT = 1 << 1, /* O_DIRECT where the file can */
+};
+
+/* Contract as chain_find_parent().  A poisoned parent is found: see its problems. */
+VHD_MUST int parent_find(struct vhd_image *image, const char *leaf_directory,
+			 const struct vhd_parents *parents, unsigned flags, struct vhd_image **out,
+			 struct vhd_error *err);
+
+/* Contract as chain_stored_parent(). */
+VHD_MUST int parent_stored(struct vhd_image *image, char *out, size_t room, struct vhd_error *err);
+
+#endif
