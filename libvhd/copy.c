@@ -114,14 +114,16 @@ static void perform(struct copy_job *job)
 {
 	uint8_t *at = job->buffer;
 
-	job->err = read_all(job);
-	for (unsigned i = 0; !job->err && job->skip_zeros && i < job->count; i++) {
+	bool look = job->skip_zeros && job->step != COPY_WRITE;
+
+	job->err = job->step == COPY_WRITE ? 0 : read_all(job);
+	for (unsigned i = 0; !job->err && look && i < job->count; i++) {
 		struct copy_segment *s = &job->segment[i];
 
 		s->skip = !s->from || zeros_are(at, s->length);
 		at += s->length;
 	}
-	if (!job->err)
+	if (!job->err && job->step != COPY_READ)
 		job->err = write_all(job);
 }
 
@@ -239,6 +241,7 @@ struct copy_job *copy_take(struct copier *c)
 	job->count = 0;
 	job->bytes = 0;
 	job->reqs = 0;
+	job->step = COPY_BOTH;
 	job->skip_zeros = false;
 	job->cookie = 0;
 	job->err = 0;

@@ -26,6 +26,10 @@ struct copy_segment {
 	bool skip; /* out: all zeros, and not written because the job skips them */
 };
 
+/* A job may be done in two steps, so that the owner decides in between where data goes: submit it
+ * to be read, collect it, fill in the targets, submit it to be written. */
+enum copy_step { COPY_BOTH, COPY_READ, COPY_WRITE };
+
 struct copy_job {
 	/* the owner's, free to fill in while it holds the job */
 	struct copy_segment segment[COPY_SEGMENTS];
