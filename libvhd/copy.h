@@ -35,6 +35,7 @@ struct copy_job {
 	struct copy_segment segment[COPY_SEGMENTS];
 	unsigned count;
 	uint32_t bytes;			   /* sum of the lengths, at most COPY_BUFFER */
+	enum copy_step step;
 	bool skip_zeros;		   /* segments that are all zero are not written */
 	uint64_t cookie;		   /* as the owner likes */
 	struct map_req req[COPY_SEGMENTS]; /* reservations that the job's writes serve */
