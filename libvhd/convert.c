@@ -1,0 +1,401 @@
+/* convert.c - vhd_convert: what is to become what
+ *
+ *   source            read as
+ *   file, device      a chain, if it carries a footer; else a raw disk
+ *   pipe, gzip        received first into an unnamed temporary file, unless both
+ *                     sides can go in one pass: raw or fixed into a file
+ *   target            written as
+ *   file, device      by convert-file.c into what atomic.c gives
+ *   pipe, gzip        raw and fixed in order; dynamic by way of a temporary file
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "atomic.h"
+#include "base/cleanup.h"
+#include "base/number.h"
+#include "convert.h"
+#include "create.h"
+#include "error.h"
+#include "geometry.h"
+#include "io-file.h"
+
+#define MIB	   (1ull << 20)
+#define GZIP_MAGIC "\x1f\x8b"
+
+struct conversion {
+	const char *source, *destination;
+	const struct vhd_convert_options *o;
+	struct vhd_convert_result *result;
+	struct vhd_error *err;
+	bool from_stream, to_stream, gzip;
+	enum vhd_format to;
+	struct vhd_chain *chain;
+};
+
+static bool has_suffix(const char *name, const char *suffix)
+{
+	size_t n = strlen(name), s = strlen(suffix);
+
+	return n > s && !strcasecmp(name + n - s, suffix);
+}
+
+static bool is_dash(const char *name)
+{
+	return !strcmp(name, "-");
+}
+
+/* ── what the target is ── */
+
+static int choose_format(struct conversion *v)
+{
+	const char *name = v->destination;
+
+	v->gzip = v->o->gzip || has_suffix(name, ".gz");
+	v->to_stream = is_dash(name) || v->gzip;
+	v->to = v->o->to;
+	if (v->to != VHD_FORMAT_AUTO)
+		return 0;
+	if (v->o->target == VHD_FOR_AZURE)
+		v->to = VHD_FORMAT_FIXED;
+	else if (v->o->target != VHD_FOR_ANY)
+		v->to = VHD_FORMAT_DYNAMIC;
+	else if (is_dash(name))
+		return error_set(v->err, -VHD_E_ARGUMENT,
+				 "cannot convert to standard output: its format is not given; use "
+				 "--to raw, --to fixed or --to dynamic");
+	else
+		v->to = has_suffix(name, ".vhd") || has_suffix(name, ".vhd.gz") ?
+				VHD_FORMAT_DYNAMIC :
+				VHD_FORMAT_RAW;
+	return 0;
+}
+
+/* The next size that is a product of its own geometry, as Virtual PC takes it. */
+static uint64_t chs_size(uint64_t size)
+{
+	uint64_t want = number_div_up(size, VHD_SECTOR), sectors = want;
+
+	for (;; sectors++) {
+		struct vhd_geometry g = geometry_for(sectors);
+		uint64_t product = (uint64_t)g.cylinders * g.heads * g.sectors_per_track;
+
+		if (product >= want)
+			return product * VHD_SECTOR;
+		if (sectors > want + (1u << 20)) /* beyond what a geometry can say */
+			return want * VHD_SECTOR;
+	}
+}
+
+static uint64_t target_size(const struct conversion *v, uint64_t size)
+{
+	size = number_round_up(size, VHD_SECTOR);
+	switch (v->o->target) {
+	case VHD_FOR_AZURE:
+		return number_round_up(size, MIB);
+	case VHD_FOR_XEN:
+		return number_round_up(size, 2 * MIB);
+	case VHD_FOR_VPC:
+		return chs_size(size);
+	default:
+		return size;
+	}
+}
+
+static const char *creator(const struct conversion *v)
+{
+	if (v->o->target == VHD_FOR_VPC)
+		return "vpc ";
+	if (v->o->target == VHD_FOR_AZURE || v->o->target == VHD_FOR_HYPERV)
+		return "win ";
+	return v->to == VHD_FORMAT_FIXED ? "win " : NULL;
+}
+
+static int make_target(const struct conversion *v, uint64_t size, struct convert_target *t)
+{
+	struct plan_spec spec = {
+		.type = v->to == VHD_FORMAT_FIXED ? VHD_TYPE_FIXED : VHD_TYPE_DYNAMIC,
+		.size = target_size(v, size),
+		.block_size = v->o->block_size,
+		.creator = creator(v),
+		.timestamp = create_now(),
+	};
+	int rc = 0;
+
+	memset(t, 0, sizeof(*t));
+	t->format = v->to;
+	t->size = spec.size;
+	create_id(spec.id);
+	if (v->to != VHD_FORMAT_RAW)
+		rc = plan_make(&spec, &t->plan, v->err);
+	if (rc < 0)
+		error_prefix(v->err, "cannot convert to '%s'", v->destination);
+	v->result->size = t->size;
+	return rc;
+}
+
+/* ── temporary files ── */
+
+static const char *temp_directory(void)
+{
+	const char *directory = getenv("TMPDIR");
+
+	return directory && *directory ? directory : "/var/tmp";
+}
+
+/* An unnamed file, gone when closed: where TMPDIR says, else in /var/tmp. */
+static int temp_open(struct vhd_io **out, const char *name, struct vhd_error *err)
+{
+	const char *directory = temp_directory();
+	CLEANUP_FD int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int rc;
+
+	if (fd < 0)
+		return error_system(err, -errno, "make a temporary file in", directory);
+	rc = io_file_from_fd(fd, name, IO_FILE_WRITE, out, err);
+	if (!rc)
+		fd = -1;
+	return rc;
+}
+
+/* ── the source ── */
+
+static int open_descriptor(const char *name, bool output, struct vhd_error *err)
+{
+	int fd = is_dash(name) ? dup(output ? STDOUT_FILENO : STDIN_FILENO) :
+				 open(name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+
+	return fd < 0 ? error_system(err, -errno, "open", name) : fd;
+}
+
+static int open_source_stream(struct conversion *v, struct stream **out)
+{
+	int fd = open_descriptor(v->source, false, v->err), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = stream_reader(fd, is_dash(v->source) ? "standard input" : v->source, out, v->err);
+	if (rc < 0)
+		close(fd);
+	return rc;
+}
+
+static int open_chain(struct conversion *v, const char *path)
+{
+	struct vhd_open_options options = { .parents = v->o->parents };
+	struct vhd_io *io = NULL;
+	int rc;
+
+	if (v->o->from == VHD_FORMAT_AUTO) {
+		rc = io_file_open(path, 0, &io, v->err);
+		if (rc < 0)
+			return rc;
+		rc = image_probe(io);
+		io_close(io);
+		if (rc < 0)
+			return error_system(v->err, rc, "read", v->source);
+		if (!rc)
+			options.flags |= VHD_OPEN_RAW;
+	} else if (v->o->from == VHD_FORMAT_RAW) {
+		options.flags |= VHD_OPEN_RAW;
+	}
+	rc = vhd_open(path, &options, &v->chain, v->err);
+	if (!rc)
+		rc = chain_prepare(v->chain, v->err);
+	if (!rc && v->chain->images[0]->size == 0)
+		rc = error_set(v->err, -VHD_E_ARGUMENT, "cannot convert '%s': it is empty",
+			       v->source);
+	return rc;
+}
+
+/* A named file for the moments until it is opened as a chain. */
+static int temp_named(char *path, size_t room, struct vhd_io **out, const char *name,
+		      struct vhd_error *err)
+{
+	int fd, rc;
+
+	snprintf(path, room, "%s/vhd-source.XXXXXX", temp_directory());
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0)
+		return error_system(err, -errno, "make a temporary file in", temp_directory());
+	rc = io_file_from_fd(fd, name, IO_FILE_WRITE, out, err);
+	if (rc < 0) {
+		close(fd);
+		unlink(path);
+	}
+	return rc;
+}
+
+/* A stream becomes a temporary file, and that a chain without parents. */
+static int receive_source(struct conversion *v)
+{
+	struct stream *in = NULL;
+	struct vhd_io *io = NULL;
+	char path[PATH_MAX];
+	uint64_t bytes;
+	int rc = open_source_stream(v, &in);
+
+	if (!rc)
+		rc = temp_named(path, sizeof(path), &io, v->source, v->err);
+	if (!io) {
+		stream_close(in, NULL);
+		return rc;
+	}
+	/* the whole of it, footer and all: it is looked at afterwards */
+	rc = convert_receive(in, true, io, &bytes, &v->o->progress, v->err);
+	stream_close(in, NULL);
+	io_close(io);
+	if (!rc)
+		rc = open_chain(v, path);
+	unlink(path);
+	return rc;
+}
+
+static bool is_gzip(const char *path)
+{
+	char magic[2] = { 0 };
+	CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+	return fd >= 0 && pread(fd, magic, 2, 0) == 2 && !memcmp(magic, GZIP_MAGIC, 2);
+}
+
+/* ── the ways ── */
+
+static int to_file(struct conversion *v)
+{
+	struct convert_target t;
+	struct atomic a;
+	int rc = make_target(v, v->chain->images[0]->size, &t);
+
+	if (!rc)
+		rc = atomic_begin(v->destination, v->o->force, &a, v->err);
+	if (rc < 0)
+		return rc;
+	rc = convert_to_file(v->chain, a.io, &t, &v->o->progress, v->result, v->err);
+	if (!rc)
+		return atomic_commit(&a, !v->o->no_sync, v->err);
+	atomic_abort(&a);
+	return rc;
+}
+
+static int send(struct conversion *v, struct stream *out)
+{
+	struct vhd_io *io = NULL;
+	struct convert_target t;
+	int rc = make_target(v, v->chain->images[0]->size, &t);
+
+	if (rc < 0)
+		return rc;
+	if (v->to != VHD_FORMAT_DYNAMIC)
+		return convert_to_stream(v->chain, out, &t, &v->o->progress, v->result, v->err);
+	rc = temp_open(&io, v->destination, v->err);
+	if (!rc)
+		rc = convert_to_file(v->chain, io, &t, &v->o->progress, v->result, v->err);
+	if (!rc)
+		rc = convert_send_file(io, out, &v->o->progress, v->err);
+	io_close(io);
+	return rc;
+}
+
+static int to_stream(struct conversion *v)
+{
+	bool stdout_too = is_dash(v->destination);
+	struct stream *out = NULL;
+	struct atomic a = { 0 };
+	int rc = 0, fd, closed;
+
+	if (!stdout_too)
+		rc = atomic_begin(v->destination, v->o->force, &a, v->err);
+	if (rc < 0)
+		return rc;
+	fd = stdout_too ? dup(STDOUT_FILENO) : dup(io_file_fd(a.io));
+	rc = fd < 0 ? error_system(v->err, -errno, "open", v->destination) :
+		      stream_writer(fd, stdout_too ? "standard output" : v->destination, v->gzip,
+				    &out, v->err);
+	if (rc < 0 && fd >= 0)
+		close(fd);
+	if (!rc)
+		rc = send(v, out);
+	closed = stream_close(out, rc ? NULL : v->err);
+	if (!rc)
+		rc = closed;
+	if (stdout_too)
+		return rc;
+	if (!rc)
+		return atomic_commit(&a, !v->o->no_sync, v->err);
+	atomic_abort(&a);
+	return rc;
+}
+
+/* Raw bytes from a pipe into a raw or fixed file: one pass, nothing in between. */
+static int pipe_to_file(struct conversion *v)
+{
+	struct stream *in = NULL;
+	struct convert_target t;
+	struct atomic a;
+	uint64_t bytes = 0;
+	uint8_t footer[VHD_FOOTER_BYTES];
+	int rc = open_source_stream(v, &in);
+
+	if (!rc)
+		rc = atomic_begin(v->destination, v->o->force, &a, v->err);
+	if (rc < 0) {
+		stream_close(in, NULL);
+		return rc;
+	}
+	rc = convert_receive(in, v->o->from == VHD_FORMAT_RAW, a.io, &bytes, &v->o->progress,
+			     v->err);
+	stream_close(in, NULL);
+	if (!rc && !bytes)
+		rc = error_set(v->err, -VHD_E_ARGUMENT, "cannot convert '%s': it is empty",
+			       v->source);
+	if (!rc)
+		rc = make_target(v, bytes, &t);
+	if (!rc && !a.io->device && (rc = io_truncate(a.io, t.size)) < 0)
+		error_system(v->err, rc, "write", v->destination);
+	if (!rc && v->to == VHD_FORMAT_FIXED) {
+		footer_encode(&t.plan.footer, footer);
+		rc = io_write(a.io, footer, sizeof(footer), t.size);
+		if (rc < 0)
+			error_system(v->err, rc, "write", v->destination);
+	}
+	if (!rc) {
+		v->result->data_bytes = bytes;
+		return atomic_commit(&a, !v->o->no_sync, v->err);
+	}
+	atomic_abort(&a);
+	return rc;
+}
+
+int vhd_convert(const char *source, const char *destination,
+		const struct vhd_convert_options *options, struct vhd_convert_result *result,
+		struct vhd_error *err)
+{
+	struct vhd_convert_result unused;
+	struct conversion v = { .source = source,
+				.destination = destination,
+				.o = options,
+				.result = result ? result : &unused,
+				.err = err };
+	int rc;
+
+	memset(v.result, 0, sizeof(*v.result));
+	rc = choose_format(&v);
+	if (rc < 0)
+		return rc;
+	v.from_stream = is_dash(source) || is_gzip(source);
+	if (v.from_stream && options->from == VHD_FORMAT_RAW && v.to != VHD_FORMAT_DYNAMIC &&
+	    !v.to_stream)
+		return pipe_to_file(&v);
+	rc = v.from_stream ? receive_source(&v) : open_chain(&v, source);
+	if (!rc)
+		rc = v.to_stream ? to_stream(&v) : to_file(&v);
+	vhd_close(v.chain, NULL);
+	return rc;
+}
