@@ -250,6 +250,35 @@ static int try_candidate(struct search *s, const struct candidate *c, struct vhd
 	return 1;
 }
 
+/* A parent that has moved: the last parts of its names, in each root itself. */
+static int search_roots(struct search *s, const struct candidates *c, struct vhd_image **out)
+{
+	CLEANUP_FREE struct candidates *moved = calloc(1, sizeof(*moved));
+	const char *const *root = s->confine.roots;
+	struct locator_path path = { .relative = false };
+	int rc = 0;
+
+	if (!moved)
+		return -ENOMEM;
+	for (; root && *root && !rc; root++) {
+		char real[PATH_MAX];
+
+		if (!realpath(*root, real))
+			continue;
+		moved->count = 0;
+		for (unsigned i = 0; i < c->count; i++) {
+			const char *name = path_base_name(c->at[i].text);
+
+			if (snprintf(path.text, sizeof(path.text), "%s/%s", real, name) <
+			    (int)sizeof(path.text))
+				add(moved, "parent root", &path);
+		}
+		for (unsigned i = 0; i < moved->count && !rc; i++)
+			rc = try_candidate(s, &moved->at[i], out);
+	}
+	return rc;
+}
+
 /* No candidate will do: say why, the most telling reason first. */
 static int explain(const struct search *s, struct vhd_error *err)
 {
@@ -303,12 +332,12 @@ int parent_find(struct vhd_image *image, const char *leaf_directory,
 	/* A raw parent carries no id that could be checked: the child could name any file. */
 	if ((flags & PARENT_WRITE) || image_parent_is_raw(image))
 		s->confine.strict = true;
-	for (unsigned i = 0; i < c->count; i++) {
+	for (unsigned i = 0; i < c->count && !rc; i++)
 		rc = try_candidate(s, &c->at[i], out);
-		if (rc < 0)
-			return error_system(err, rc, "open the parent of", image->io->name);
-		if (rc)
-			return 0;
-	}
-	return explain(s, err);
+	/* a raw parent has no id that tells it from any other file of its name */
+	if (!rc && !image_parent_is_raw(image))
+		rc = search_roots(s, c, out);
+	if (rc < 0)
+		return error_system(err, rc, "open the parent of", image->io->name);
+	return rc ? 0 : explain(s, err);
 }

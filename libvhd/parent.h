@@ -5,6 +5,8 @@
  *   1. relative texts, from the child's directory: W2ru, MacX, Wi2r, W2ku, Wi2k
  *   2. absolute POSIX paths: W2ku, MacX, Wi2k, W2ru, Wi2r
  *   3. the last part of the header's name, in the child's directory
+ *   4. the last part of each of these names, directly in each root that the user gave (not
+ *      for raw parents)
  * Windows paths with a drive or a server mean no file here and are passed over.
  * The first candidate with the right id wins; a raw parent (zero id) is the
  * first that is there.
