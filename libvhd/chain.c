@@ -66,7 +66,9 @@ static int push(struct vhd_chain *chain, struct vhd_image *img)
 		return -ENOMEM;
 	chain->images = images;
 	chain->images[chain->depth++] = img;
-	warn(chain, img);
+	/* a leaf to be written is put right now, or refused */
+	if (!(chain->flags & VHD_OPEN_WRITE) || chain->depth > 1)
+		warn(chain, img);
 	return 0;
 }
 
@@ -117,27 +119,46 @@ static int check_cycle(const struct vhd_chain *chain, const struct vhd_image *pa
 	return 0;
 }
 
+/* Lock the parent @img as what @child reads through, and read its metadata again: it was
+ * found before it was locked. */
+static int lock_parent(struct vhd_chain *chain, const struct vhd_image *child,
+		       struct vhd_image **img, struct vhd_error *err)
+{
+	struct vhd_io *io = (*img)->io;
+	int rc = lock_take(io, LOCK_READ_THROUGH, child->footer.uuid, LOCK_WAIT_MS,
+			   &chain->locks_unsupported, err);
+
+	if (rc < 0)
+		return rc;
+	(*img)->io = NULL;
+	image_close(*img);
+	*img = NULL;
+	rc = image_open(io, image_parent_is_raw(child) ? IMAGE_RAW : 0, img, err);
+	if (rc < 0) {
+		io_close(io);
+		return rc;
+	}
+	if (!image_parent_is_raw(child) &&
+	    memcmp((*img)->footer.uuid, child->header.parent_uuid, VHD_UUID_BYTES) != 0)
+		return error_set(err, -VHD_E_PARENT_ID,
+				 "cannot open the parent of '%s': '%s' has just become another "
+				 "image; try again",
+				 child->io->name, io->name);
+	return chain->flags & VHD_OPEN_FORCE ? 0 : check_merging(chain, *img, err);
+}
+
 static int open_parent(struct vhd_chain *chain, const char *directory,
 		       const struct vhd_parents *parents, struct vhd_error *err)
 {
 	struct vhd_image *child = chain->images[chain->depth - 1], *img;
-	int rc = chain_find_parent(child, directory, parents, false, &img, err);
+	int rc = parent_find(child, directory, parents,
+			     chain->flags & VHD_OPEN_DIRECT ? PARENT_DIRECT : 0, &img, err);
 
 	if (rc < 0)
 		return rc;
 	rc = check_cycle(chain, img, err);
-	if (!rc && !(chain->flags & VHD_OPEN_NO_LOCK)) {
-		rc = lock_take(img->io, LOCK_READ_THROUGH, child->footer.uuid, LOCK_WAIT_MS,
-			       &chain->locks_unsupported, err);
-		if (!rc && !(chain->flags & VHD_OPEN_FORCE))
-			rc = check_merging(chain, img, err);
-		if (!rc && (img->problems & IMAGE_POISONED))
-			rc = error_set(
-				err, -VHD_E_POISONED,
-				"cannot open '%s': a journalled resize is under way or was "
-				"interrupted; to undo it: vhd-util revert -n '%s' -j JOURNAL",
-				img->io->name, img->io->name);
-	}
+	if (!rc && !(chain->flags & VHD_OPEN_NO_LOCK))
+		rc = lock_parent(chain, child, &img, err);
 	if (!rc && (rc = push(chain, img)) < 0)
 		error_system(err, rc, "open", img->io->name);
 	if (rc < 0)
@@ -161,22 +182,23 @@ static int open_leaf(struct vhd_chain *chain, const char *path, struct vhd_error
 {
 	bool write = chain->flags & VHD_OPEN_WRITE;
 	unsigned flags = write ? IO_FILE_WRITE : 0;
+	unsigned image_flags = chain->flags & VHD_OPEN_RAW ? IMAGE_RAW : 0;
 	struct vhd_io *io = NULL;
 	struct vhd_image *img;
 	int rc;
 
 	if (chain->flags & VHD_OPEN_DIRECT)
 		flags |= IO_FILE_DIRECT;
+	if (chain->flags & VHD_OPEN_NO_LOCK)
+		image_flags |= IMAGE_PEEK | IMAGE_ALLOW_POISONED;
 	rc = io_file_open(path, flags, &io, err);
 	if (rc < 0)
 		return rc;
 	if (!(chain->flags & VHD_OPEN_NO_LOCK))
 		rc = lock_take(io, write ? LOCK_WRITE : LOCK_READ_TOP, NULL, LOCK_WAIT_MS,
 			       &chain->locks_unsupported, err);
-	if (!rc && (chain->flags & VHD_OPEN_NO_LOCK))
-		rc = image_open(io, IMAGE_PEEK | IMAGE_ALLOW_POISONED, &img, err);
-	else if (!rc)
-		rc = image_open(io, chain->flags & VHD_OPEN_RAW ? IMAGE_RAW : 0, &img, err);
+	if (!rc)
+		rc = image_open(io, image_flags, &img, err);
 	if (rc < 0) {
 		io_close(io);
 		return rc;
