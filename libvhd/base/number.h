@@ -77,12 +77,13 @@ static inline uint64_t number_max(uint64_t a, uint64_t b)
  * it does not fit. */
 bool number_parse(const char *text, uint64_t *out);
 
-/* As number_parse, with an optional suffix: b, s (512), k/K, M, G, T, P
- * (powers of 1024), each optionally followed by "iB" or "B"; "1.5G" is
- * accepted when the result is whole.  Result in bytes. */
+/* As number_parse, with an optional suffix: b or B (bytes), s (512), or one of
+ * K, M, G, T, P in either case (powers of 1024), optionally followed by "iB" or
+ * "B"; "1.5G" is accepted when the result is whole.  0x… takes no suffix.
+ * Result in bytes. */
 bool number_parse_size(const char *text, uint64_t *out);
 
-/* "1.5 GiB", "512 B": three significant digits, for people.  @buf has at least
+/* "1.5 GiB", "512 B": about three significant digits, for people.  @buf has at least
  * 16 bytes; returns it. */
 const char *number_format_size(uint64_t bytes, char *buf);
 
