@@ -42,9 +42,10 @@ uint32_t footer_checksum(const uint8_t raw[VHD_FOOTER_BYTES]);
  * multiple of 512 and <= VHD_SIZE_MAX, sparse data_offset >= 512 and a
  * multiple of 512.  A v_poison footer decodes with poisoned = true.
  * @out is written only on success.  @err's offset is relative to the footer:
- * the caller adds the footer's place with error_at().
+ * the caller adds the footer's place with error_place().
  * Errors: VHD_E_NOT_VHD (no cookie), VHD_E_FOOTER_CHECKSUM, VHD_E_FOOTER_FIELD,
- * VHD_E_UNSUPPORTED (file format version major > 1). */
+ * VHD_E_UNSUPPORTED (file format version major > 1; sparse images of tap 0.1 and
+ * after 1.3, whose bitmaps mean something else). */
 int footer_decode(const uint8_t raw[VHD_FOOTER_BYTES], struct vhd_footer *out,
 		  struct vhd_error *err);
 

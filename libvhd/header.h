@@ -45,6 +45,8 @@ void header_encode(const struct vhd_header *header, uint8_t raw[VHD_HEADER_BYTES
 /* Does the image described hold together within a file of @file_bytes with
  * its header at @header_offset: enough BAT entries for @current_size, table
  * inside the file, not over footer copy, header or the last 512 bytes.
+ * @file_bytes counts the place of the end footer: where that is missing, the
+ * caller adds it.
  * Errors: VHD_E_HEADER_FIELD, VHD_E_BAT_PLACE. */
 int header_fits(const struct vhd_header *header, uint64_t header_offset, uint64_t current_size,
 		uint64_t file_bytes, struct vhd_error *err);
