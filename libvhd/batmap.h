@@ -22,7 +22,8 @@ struct vhd_batmap_header {
 	uint8_t hash[32];
 };
 
-/* Where the batmap header is: the sector after the BAT. */
+/* Where the batmap header is: the sector after the BAT.  UINT64_MAX when that
+ * does not fit 64 bits. */
 uint64_t batmap_header_offset(uint64_t table_offset, uint32_t max_entries);
 
 /* Sectors of the map for @max_entries blocks. */
