@@ -16,6 +16,9 @@
 #include "base/number.h"
 #include "bitmap.h"
 
+#define CLEAN_BLOCKS_MIN 8u
+#define CLEAN_PAGES_MIN	 4u
+
 static uint32_t hash_of(const struct vhd_map *map, uint32_t block)
 {
 	return (block * 2654435761u) & (map->hash_size - 1);
@@ -57,14 +60,27 @@ static void hash_grow(struct vhd_map *map)
 	free(old);
 }
 
+static bool longer_than(const struct list *head, unsigned n)
+{
+	const struct list *l = head->next;
+
+	while (l != head && n) {
+		l = l->next;
+		n--;
+	}
+	return l != head;
+}
+
+/* A few of each always stay, however much is pinned: what one request loads must
+ * still be there when it goes on. */
 static void evict(struct vhd_map *map)
 {
 	while (map->memory > map->memory_bound) {
-		if (!list_empty(&map->blocks_clean)) {
+		if (longer_than(&map->blocks_clean, CLEAN_BLOCKS_MIN)) {
 			struct list *l = list_pop(&map->blocks_clean);
 
 			table_drop(map, list_entry(l, struct map_block, link));
-		} else if (!list_empty(&map->pages_clean)) {
+		} else if (longer_than(&map->pages_clean, CLEAN_PAGES_MIN)) {
 			struct map_page *page = list_entry(list_pop(&map->pages_clean),
 							   struct map_page, lru);
 

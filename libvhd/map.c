@@ -18,9 +18,7 @@
 #include "base/number.h"
 #include "bitmap.h"
 
-#define CACHE_DEFAULT	 (4u << 20)
-#define CACHE_PAGES_MIN	 4u
-#define CACHE_BLOCKS_MIN 8u
+#define CACHE_DEFAULT (4u << 20)
 
 static int open_tables(struct vhd_map *map, const struct map_params *p)
 {
@@ -87,11 +85,7 @@ int map_open(const struct map_params *params, struct vhd_map **out)
 	map->bitmap_bytes = map->bitmap_sectors * VHD_SECTOR;
 	map->stride = bitmap_stride(params->block_sectors);
 	map->page_bytes = (uint32_t)number_round_up(map->bitmap_bytes, VHD_ALIGN);
-	/* at the least what one request needs at a time, or loading would never end */
-	map->memory_bound = number_max(params->cache_bytes ? params->cache_bytes : CACHE_DEFAULT,
-				       CACHE_PAGES_MIN * sizeof(struct map_page) +
-					       CACHE_BLOCKS_MIN * (sizeof(struct map_block) +
-								   map->bitmap_bytes));
+	map->memory_bound = params->cache_bytes ? params->cache_bytes : CACHE_DEFAULT;
 	list_init(&map->pages_clean);
 	list_init(&map->blocks_clean);
 	list_init(&map->dirty);
