@@ -1,0 +1,102 @@
+#!/bin/bash
+# coalesce: contents, refusals, several levels, a kill and its resumption, a full disk
+. "$(dirname "$0")/../lib/cli.sh"
+U=$BIN/vhd-util
+cd "$T" || exit 1
+
+# put FILE OFFSET BYTES: random bytes through the chain
+put() { head -c "$3" /dev/urandom | "$U" write "$1" --offset "$2" || fail "write $1"; }
+
+"$U" create -n base.vhd -s 64
+put base.vhd 0 5000000
+"$U" snapshot -n mid.vhd -p base.vhd
+put mid.vhd 3000000 4000001
+"$U" snapshot -n leaf.vhd -p mid.vhd
+put leaf.vhd 6000000 512
+put leaf.vhd 40000000 70000
+"$U" convert leaf.vhd want.raw || fail convert
+mkdir aside && cp leaf.vhd aside/leaf
+check_status 0 "$U" coalesce -n leaf.vhd
+grep -qx 'Coalesced [0-9]* sectors' "$T/.out" || fail "the line scripts parse: $(cat "$T/.out")"
+cmp leaf.vhd aside/leaf || fail "the child was changed"
+check_status 0 "$U" compare mid.vhd want.raw
+check_out 'mid.vhd is valid' "$U" check mid.vhd -b
+[ ! -e mid.vhd.coalesce ] || fail "the note stays"
+
+# several levels at once
+check_status 0 "$U" coalesce leaf.vhd --ancestor base.vhd --json
+grep -q '"levels": 2' "$T/.out" || fail "levels: $(cat "$T/.out")"
+check_status 0 "$U" compare base.vhd want.raw
+
+# another child, a parent in use, no parent
+"$U" snapshot -n other.vhd -p mid.vhd
+check_status 16 "$U" coalesce leaf.vhd
+check_err other.vhd
+check_status 0 "$U" coalesce leaf.vhd --force
+rm other.vhd
+check_status 22 "$U" coalesce base.vhd
+(sleep 3 | "$U" write mid.vhd --offset 0) &
+sleep 0.5
+check_status 16 "$U" coalesce leaf.vhd
+wait
+
+# a raw parent beneath the child's directory; a raw parent elsewhere is not touched
+head -c 8388608 /dev/urandom >disk.raw
+cp disk.raw disk.before
+"$U" snapshot -m -n r.vhd -p disk.raw
+put r.vhd 1000 3000
+"$U" convert r.vhd rwant.raw
+check_status 0 "$U" coalesce r.vhd
+cmp disk.raw rwant.raw || fail "raw parent"
+mkdir in
+cp disk.before out.raw
+"$U" snapshot -m -n in/evil.vhd -p out.raw
+check_status 13 "$U" coalesce in/evil.vhd
+cmp out.raw disk.before || fail "a file outside was written"
+check_status 0 "$U" snapshot -m -n in/root.vhd -p out.raw --parent-root "$T"
+
+# a truncated child writes nothing
+"$U" create -n tb.vhd -s 16
+put tb.vhd 0 100000
+"$U" snapshot -n tc.vhd -p tb.vhd
+put tc.vhd 0 4000000
+cp tb.vhd aside/tb
+truncate -s 3000000 tc.vhd
+check_status 117 "$U" coalesce tc.vhd
+cmp tb.vhd aside/tb || fail "a truncated child was merged"
+
+# killed at some moment: right through the child, finished by the same command
+"$U" create -n kb.vhd -s 600
+"$U" snapshot -n kc.vhd -p kb.vhd -e
+put kc.vhd 0 500000000
+"$U" convert kc.vhd kwant.raw
+for delay in 0.02 0.05 0.1 0.15; do
+	"$U" coalesce kc.vhd >/dev/null 2>&1 &
+	pid=$!
+	sleep $delay
+	kill -9 $pid 2>/dev/null
+	wait $pid 2>/dev/null
+	check_status 0 "$U" compare kc.vhd kwant.raw
+	if [ -e kb.vhd.coalesce ]; then
+		check_status 16 "$U" convert kb.vhd never.raw
+	fi
+done
+check_status 0 "$U" coalesce kc.vhd
+check_status 0 "$U" compare kb.vhd kwant.raw
+check_status 0 "$U" check kb.vhd -b
+rm -f kwant.raw kc.vhd kb.vhd
+
+# full disk
+if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=3m none small 2>/dev/null; then
+	at_exit "umount '$T/small'"
+	"$U" create -n small/b.vhd -s 16
+	"$U" snapshot -n small/c.vhd -p small/b.vhd -e
+	put small/c.vhd 0 1900000
+	"$U" convert small/c.vhd fwant.raw
+	check_status 28 "$U" coalesce small/c.vhd
+	check_status 0 "$U" compare small/c.vhd fwant.raw
+	mount -o remount,size=9m "$T/small"
+	check_status 0 "$U" coalesce small/c.vhd
+	check_status 0 "$U" compare small/b.vhd fwant.raw
+fi
+exit 0

@@ -1,0 +1,61 @@
+#!/bin/bash
+# convert and compare: every format to every other, pipes, gzip, presets, targets that exist
+. "$(dirname "$0")/../lib/cli.sh"
+U=$BIN/vhd-util
+need qemu-img 7zz
+cd "$T" || exit 1
+truncate -s 20000256 src.raw # not a multiple of a block, but of a sector
+for at in 0 3 9; do
+	head -c 700000 /dev/urandom | dd of=src.raw bs=1M seek=$at conv=notrunc status=none
+done
+check_status 0 "$U" convert src.raw dyn.vhd
+check_status 0 "$U" convert src.raw fix.vhd --to fixed
+check_status 0 "$U" convert src.raw small.vhd --block-size 64K
+for f in dyn fix small; do
+	check_status 0 "$U" compare $f.vhd src.raw
+	check_out "$f.vhd is valid" "$U" check $f.vhd -b
+	check_status 0 "$U" convert $f.vhd back.raw --force
+	cmp back.raw src.raw || fail "$f back"
+done
+check_status 0 7zz t -tvhd dyn.vhd
+7zz x -so -tvhd dyn.vhd | cmp - src.raw || fail "7-Zip reads it differently"
+"$U" snapshot -n leaf.vhd -p dyn.vhd
+echo change | "$U" write leaf.vhd --offset 12345
+check_status 1 "$U" compare leaf.vhd src.raw
+grep -q 'byte 12345$' "$T/.out" || fail "first difference: $(cat "$T/.out")"
+check_status 0 "$U" convert leaf.vhd flat.vhd
+check_status 0 "$U" compare leaf.vhd flat.vhd
+[ "$(stat -c %b flat.vhd)" -lt 16000 ] || fail "holes were written"
+
+# pipes and gzip
+"$U" convert dyn.vhd - --to raw | cmp - src.raw || fail "to a pipe"
+"$U" convert - p.vhd <src.raw && "$U" compare p.vhd src.raw || fail "from a pipe"
+cat dyn.vhd | "$U" convert - p.raw && cmp p.raw src.raw || fail "VHD from a pipe"
+cat fix.vhd | "$U" convert - q.raw && cmp q.raw src.raw || fail "fixed VHD from a pipe"
+"$U" convert dyn.vhd z.vhd.gz && zcat z.vhd.gz >z.vhd && "$U" compare z.vhd src.raw || fail gzip
+"$U" convert z.vhd.gz z.raw && cmp z.raw src.raw || fail gunzip
+head -c 100000 z.vhd.gz >cut.vhd.gz
+check_status 117 "$U" convert cut.vhd.gz cut.raw
+[ ! -e cut.raw ] || fail "half a target"
+check_status 22 "$U" convert dyn.vhd -
+
+# presets
+check_status 0 "$U" convert src.raw azure.vhd --for azure
+check_out 'azure.vhd is valid' "$U" check azure.vhd --for azure
+[ $((($(stat -c %s azure.vhd) - 512) % 1048576)) = 0 ] || fail "azure: whole MiB"
+check_status 117 "$U" check dyn.vhd --for azure
+for p in hyperv xen vpc; do
+	check_status 0 "$U" convert src.raw $p.vhd --for $p
+	check_out "$p.vhd is valid" "$U" check $p.vhd
+done
+"$U" convert vpc.vhd vpc.raw
+check_status 0 qemu-img compare -f vpc -F raw vpc.vhd vpc.raw
+
+# targets
+check_status 17 "$U" convert src.raw dyn.vhd
+check_status 2 "$U" convert absent.raw x.vhd
+check_status 22 "$U" convert src.raw x.vhd --to nonsense
+: >empty.vhd
+check_status 0 "$U" convert src.raw empty.vhd
+ls -A | grep '^\.[^.].*vhd\.' && fail "a temporary file stays"
+exit 0
