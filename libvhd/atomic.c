@@ -13,51 +13,50 @@
 #include "base/cleanup.h"
 #include "error.h"
 #include "io-file.h"
+#include "lock.h"
 
-#define TRIES 100
+#define TRIES	     100
+#define NAME_KEPT    200 /* bytes of the target's name; what is added must fit too */
+#define LOCK_WAIT_MS 5000
 
 /* ".NAME.XXXXXX" in the target's directory, exclusively made. */
 static int make_temp(struct atomic *a)
 {
 	const char *slash = strrchr(a->path, '/');
-	int directory = slash ? (int)(slash - a->path + 1) : 0;
+	int directory = slash ? (int)(slash - a->path + 1) : 0, rc = -EEXIST;
 
-	for (int i = 0; i < TRIES; i++) {
+	for (int i = 0; i < TRIES && rc == -EEXIST; i++) {
 		uint32_t random = 0;
 		int fd;
 
 		if (getrandom(&random, sizeof(random), 0) < 0)
 			return -errno;
-		free(a->temp);
-		a->temp = NULL;
-		if (asprintf(&a->temp, "%.*s.%s.%06x", directory, a->path, a->path + directory,
-			     random & 0xffffff) < 0) {
+		if (asprintf(&a->temp, "%.*s.%.*s.%06x", directory, a->path, NAME_KEPT,
+			     a->path + directory, random & 0xffffff) < 0) {
 			a->temp = NULL;
 			return -ENOMEM;
 		}
 		fd = open(a->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 		if (fd >= 0)
 			return fd;
-		if (errno != EEXIST)
-			break;
+		rc = -errno;
+		free(steal_ptr(&a->temp));
 	}
-	free(a->temp);
-	a->temp = NULL;
-	return -errno;
+	return rc;
 }
 
-/* May the target be written where it is: an empty file, or a block device? */
-static int look_at_target(const char *path, bool force, bool *in_place, struct vhd_error *err)
+enum target { TARGET_ABSENT, TARGET_IN_PLACE, TARGET_REPLACED };
+
+/* What is there, and may it be taken?  An empty file and a block device are written where
+ * they are.  An enum target, or negative. */
+static int look_at_target(const char *path, bool force, struct vhd_error *err)
 {
 	struct stat st;
 
-	*in_place = false;
 	if (stat(path, &st) < 0)
-		return errno == ENOENT ? 0 : error_system(err, -errno, "create", path);
-	if (S_ISBLK(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size == 0)) {
-		*in_place = true;
-		return 0;
-	}
+		return errno == ENOENT ? TARGET_ABSENT : error_system(err, -errno, "create", path);
+	if (S_ISBLK(st.st_mode) || (S_ISREG(st.st_mode) && st.st_size == 0))
+		return TARGET_IN_PLACE;
 	if (!S_ISREG(st.st_mode))
 		return error_set(
 			err, -VHD_E_NOT_FILE,
@@ -68,28 +67,81 @@ static int look_at_target(const char *path, bool force, bool *in_place, struct v
 		return error_set(err, -EEXIST,
 				 "cannot create '%s': it exists; remove it first, or use --force",
 				 path);
-	return 0;
+	return TARGET_REPLACED;
+}
+
+int atomic_check(const char *path, bool force, struct vhd_error *err)
+{
+	int rc = look_at_target(path, force, err);
+
+	return rc < 0 ? rc : 0;
+}
+
+/* Nobody may use what is about to go.  A file we may not open for writing can be replaced
+ * all the same; its locks cannot be asked for then. */
+static int hold_old(struct atomic *a, struct vhd_error *err)
+{
+	int rc = io_file_open(a->path, IO_FILE_WRITE, &a->old, NULL);
+
+	if (rc == -EACCES || rc == -EPERM || rc == -ENOENT)
+		return 0;
+	if (rc < 0)
+		return error_system(err, rc, "replace", a->path);
+	return lock_take(a->old, LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, err);
+}
+
+static int open_in_place(struct atomic *a, struct vhd_error *err)
+{
+	int rc = io_file_open(a->path, IO_FILE_WRITE, &a->io, err);
+	uint64_t bytes;
+
+	if (!rc)
+		rc = lock_take(a->io, LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, err);
+	if (rc < 0 || a->io->device)
+		return rc;
+	rc = io_size(a->io, &bytes);
+	if (rc < 0)
+		return error_system(err, rc, "create", a->path);
+	if (!bytes)
+		return 0;
+	/* somebody was faster; what they wrote is not ours to truncate */
+	io_close(steal_ptr(&a->io));
+	return error_set(err, -EEXIST,
+			 "cannot create '%s': it has just been written by another "
+			 "process",
+			 a->path);
+}
+
+static int open_temp(struct atomic *a, struct vhd_error *err)
+{
+	int fd = make_temp(a), rc;
+
+	if (fd < 0)
+		return error_system(err, fd, "create", a->path);
+	rc = io_file_from_fd(fd, a->path, IO_FILE_WRITE, &a->io, err);
+	if (rc < 0)
+		close(fd);
+	return rc;
 }
 
 int atomic_begin(const char *path, bool force, struct atomic *out, struct vhd_error *err)
 {
+	int target = look_at_target(path, force, err), rc = 0;
 	struct atomic a = { .replace = force };
-	bool in_place = false;
-	int rc = look_at_target(path, force, &in_place, err), fd;
 
-	if (rc < 0)
-		return rc;
-	a.path = strdup(path);
+	if (target < 0)
+		return target;
+	/* a link stays: the file behind it gets the new content */
+	a.path = target == TARGET_REPLACED ? realpath(path, NULL) : strdup(path);
 	if (!a.path)
-		return error_system(err, -ENOMEM, "create", path);
-	fd = in_place ? open(path, O_RDWR | O_CLOEXEC) : make_temp(&a);
-	if (fd < 0)
-		rc = error_system(err, in_place ? -errno : fd, "create", path);
-	else
-		rc = io_file_from_fd(fd, path, IO_FILE_WRITE, &a.io, err);
+		return error_system(err, -errno, "create", path);
+	if (target == TARGET_REPLACED)
+		rc = hold_old(&a, err);
+	if (!rc)
+		rc = target == TARGET_IN_PLACE ? open_in_place(&a, err) : open_temp(&a, err);
 	if (rc < 0) {
-		if (fd >= 0)
-			close(fd);
+		if (target == TARGET_IN_PLACE)
+			io_close(steal_ptr(&a.io)); /* nothing was written: nothing to undo */
 		atomic_abort(&a);
 		return rc;
 	}
@@ -117,20 +169,19 @@ int atomic_commit(struct atomic *a, bool sync, struct vhd_error *err)
 
 	if (!rc && a->temp)
 		rc = give_name(a);
-	if (!rc) {
-		free(a->temp);
-		a->temp = NULL;
-		if (sync && !a->io->device)
-			rc = io_file_sync_directory(a->path);
-	}
 	if (rc < 0) {
 		rc = error_system(err, rc, "create", a->path);
 		atomic_abort(a);
 		return rc;
 	}
+	/* from here on the content is good under its name, and stays */
+	free(steal_ptr(&a->temp));
+	if (sync && !a->io->device && (rc = io_file_sync_directory(a->path)) < 0)
+		error_system(err, rc, "sync the directory of", a->path);
 	io_close(steal_ptr(&a->io));
+	io_close(steal_ptr(&a->old));
 	free(steal_ptr(&a->path));
-	return 0;
+	return rc;
 }
 
 void atomic_abort(struct atomic *a)
@@ -140,6 +191,7 @@ void atomic_abort(struct atomic *a)
 	else if (a->io && !a->io->device)
 		(void)!io_truncate(a->io, 0); /* it was empty */
 	io_close(steal_ptr(&a->io));
+	io_close(steal_ptr(&a->old));
 	free(steal_ptr(&a->temp));
 	free(steal_ptr(&a->path));
 }

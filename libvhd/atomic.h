@@ -3,6 +3,8 @@
  *   target absent, or to be replaced:  .NAME.XXXXXX beside it ──► synced ──► renamed
  *   target an empty file or a device:  written in place
  *
+ * A symbolic link is followed: what it points to is replaced.  A target that somebody else
+ * uses, by the locks of lock.h, is refused; it stays locked until the end.
  * A crash leaves at most the temporary file.
  */
 #ifndef VHD_ATOMIC_H
@@ -11,18 +13,22 @@
 #include "io.h"
 
 struct atomic {
-	struct vhd_io *io; /* owned; write the new content here.  Named as the target */
-	char *path;	   /* owned */
-	char *temp;	   /* owned; NULL: in place */
+	struct vhd_io *io;  /* owned; write the new content here.  Named as the target */
+	char *path;	    /* owned */
+	char *temp;	    /* owned; NULL: in place */
+	struct vhd_io *old; /* owned; what is to be replaced, locked; may be NULL */
 	bool replace;
 };
 
+/* Could atomic_begin take @path?  Changes nothing. */
+VHD_MUST int atomic_check(const char *path, bool force, struct vhd_error *err);
+
 /* @force: an existing file is replaced at commit; else it is -EEXIST, and so is one that
- * appears before the commit. */
+ * appears before the commit.  -VHD_E_NOT_FILE, -VHD_E_BUSY. */
 VHD_MUST int atomic_begin(const char *path, bool force, struct atomic *out, struct vhd_error *err);
 
 /* Everything written is durable (@sync) and the target has its name.  Closes; on failure
- * nothing is left behind. */
+ * nothing is left behind, unless only the sync of the directory failed. */
 VHD_MUST int atomic_commit(struct atomic *a, bool sync, struct vhd_error *err);
 
 /* Removes what was made.  Harmless after atomic_commit and on a zeroed object. */

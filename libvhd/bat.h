@@ -20,21 +20,22 @@
 #define VHD_BAT_SCAN_BYTES (8u << 20)
 
 struct bat_shape {
-	uint32_t entries;	/* to look at: max_entries of the header */
-	uint32_t blocks;	/* of them in use by the virtual size; the rest must be unused */
+	uint32_t entries; /* to look at: max_entries of the header */
+	uint32_t blocks;  /* of them in use by the virtual size; the rest must be unused */
 	uint32_t block_sectors;
-	uint64_t first_sector;	/* where the data area begins */
-	uint64_t end_sector;	/* where it ends: sector of the end footer, or of the end of the file */
+	uint64_t first_sector; /* where the data area begins */
+	uint64_t
+		end_sector; /* where it ends: sector of the end footer, or of the end of the file */
 };
 
 enum bat_fault { BAT_OUTSIDE, BAT_IN_METADATA, BAT_OVERLAP, BAT_BEYOND_DISK, BAT_TORN };
 
 /* Totals of a scan. */
 struct bat_totals {
-	uint64_t allocated;	 /* entries that are not VHD_BAT_UNUSED */
+	uint64_t allocated; /* entries that are not VHD_BAT_UNUSED */
 	uint64_t faults;
-	uint64_t end_sector;	 /* end of the last sound block; first_sector if none */
-	uint64_t lowest_sector;	 /* start of the first sound block; UINT64_MAX if none */
+	uint64_t end_sector;	/* end of the last sound block; first_sector if none */
+	uint64_t lowest_sector; /* start of the first sound block; UINT64_MAX if none */
 };
 
 struct bat_scan;

@@ -34,7 +34,7 @@ struct copy_job {
 	/* the owner's, free to fill in while it holds the job */
 	struct copy_segment segment[COPY_SEGMENTS];
 	unsigned count;
-	uint32_t bytes;			   /* sum of the lengths, at most COPY_BUFFER */
+	uint32_t bytes; /* sum of the lengths, at most COPY_BUFFER */
 	enum copy_step step;
 	bool skip_zeros;		   /* segments that are all zero are not written */
 	uint64_t cookie;		   /* as the owner likes */

@@ -1,8 +1,7 @@
 /* create.c - making fixed and dynamic images
  *
- * Files appear by rename after a sync (atomic.c).  On a device the order of
- * writes matters: both footers go last, the copy at 0 after a sync of
- * everything it leads to.
+ * Files appear by rename after a sync (atomic.c).  On what is written in place
+ * the order matters, see create_sparse(): a crash leaves no image, or a whole one.
  */
 #include "create.h"
 
@@ -20,6 +19,7 @@
 #include "io-file.h"
 
 #define PIECE_BYTES (1u << 20)
+#define ZERO_BYTES  (64u << 20) /* between two calls of a progress function */
 
 void create_id(uint8_t id[VHD_UUID_BYTES])
 {
@@ -71,21 +71,39 @@ static int write_tables(struct vhd_io *io, const struct plan *p)
 	return rc;
 }
 
-int create_sparse(struct vhd_io *io, const struct plan *p, uint64_t end, struct vhd_error *err)
+/* A sector at both places of a footer, then a sync. */
+static int write_footers(struct vhd_io *io, const uint8_t raw[VHD_FOOTER_BYTES], uint64_t end)
 {
+	int rc = io_write(io, raw, VHD_FOOTER_BYTES, end);
+
+	if (!rc)
+		rc = io_write(io, raw, VHD_FOOTER_BYTES, 0);
+	return rc ? rc : io_sync(io);
+}
+
+/* @in_place: a crash may leave some of the writes since the last sync, under the image's name. */
+static int write_sparse(struct vhd_io *io, const struct plan *p, uint64_t end, bool in_place,
+			struct vhd_error *err)
+{
+	static const uint8_t none[VHD_FOOTER_BYTES];
 	uint8_t footer[VHD_FOOTER_BYTES];
-	int rc = write_tables(io, p);
+	int rc = 0;
 
 	footer_encode(&p->footer, footer);
+	if (io->device) /* else old footers could lead to new tables */
+		rc = write_footers(io, none, end);
 	if (!rc)
-		rc = io_write(io, footer, sizeof(footer), end);
-	if (!rc && io->device)
+		rc = write_tables(io, p);
+	if (!rc && in_place) /* else new footers could lead to tables that are not there */
 		rc = io_sync(io);
 	if (!rc)
-		rc = io_write(io, footer, sizeof(footer), 0);
-	if (!rc)
-		rc = io_sync(io);
+		rc = write_footers(io, footer, end);
 	return rc < 0 ? error_system(err, rc, "create", io->name) : 0;
+}
+
+int create_sparse(struct vhd_io *io, const struct plan *p, uint64_t end, struct vhd_error *err)
+{
+	return write_sparse(io, p, end, true, err);
 }
 
 /* Room of a device; a file has as much as is wanted. */
@@ -116,41 +134,77 @@ int create_sparse_file(const char *path, const struct plan *p, bool force, struc
 	if (a.io->device)
 		rc = device_end(a.io, p->metadata_end, &end, err);
 	if (!rc)
-		rc = create_sparse(a.io, p, end, err);
+		rc = write_sparse(a.io, p, end, !a.temp, err);
 	if (!rc)
 		return atomic_commit(&a, true, err);
 	atomic_abort(&a);
 	return rc;
 }
 
-/* Every byte of a fixed disk gets its storage now, and reads as zero. */
-static int reserve_all(struct vhd_io *io, uint64_t bytes)
+/* Write zeros over a whole disk, piece by piece. */
+static int zero_all(struct vhd_io *io, uint64_t bytes, const struct vhd_progress *progress)
 {
-	int rc = posix_fallocate(io_file_fd(io), 0, (off_t)bytes);
+	uint64_t done = 0;
+	int rc = 0;
 
-	return rc == EOPNOTSUPP || rc == EINVAL ? fill(io, 0, bytes, 0) : -rc;
+	while (!rc && done < bytes) {
+		uint64_t n = number_min(bytes - done, ZERO_BYTES);
+
+		rc = io->device ? io_zero(io, done, n) : fill(io, done, n, 0);
+		done += n;
+		if (!rc && progress->step && progress->step(progress->arg, done, bytes))
+			rc = -VHD_E_CANCELLED;
+	}
+	return rc;
 }
 
-static int create_fixed(const char *path, const struct plan *p, bool force, bool reserve,
-			struct vhd_error *err)
+/* Every byte of a fixed disk gets its storage now, and reads as zero. */
+static int reserve_all(struct vhd_io *io, uint64_t bytes, const struct vhd_progress *progress)
+{
+	int fd = io_file_fd(io), rc;
+
+	if (io->device)
+		return zero_all(io, bytes, progress);
+	/* not posix_fallocate(): where the file system cannot, that writes a byte a page */
+	while ((rc = fallocate(fd, 0, 0, (off_t)bytes)) < 0 && errno == EINTR)
+		if (progress->step && progress->step(progress->arg, 0, bytes))
+			return -VHD_E_CANCELLED;
+	if (rc < 0 && errno != EOPNOTSUPP && errno != ENOSYS)
+		return -errno;
+	return rc < 0 ? zero_all(io, bytes, progress) : 0;
+}
+
+static int write_fixed(struct atomic *a, const struct plan *p, bool reserve,
+		       const struct vhd_progress *progress, struct vhd_error *err)
 {
 	uint8_t footer[VHD_FOOTER_BYTES];
 	uint64_t end = p->footer.current_size;
-	struct atomic a;
-	int rc = atomic_begin(path, force, &a, err);
+	int rc = a->io->device ? device_end(a->io, end, &end, err) : 0;
 
 	if (rc < 0)
 		return rc;
 	footer_encode(&p->footer, footer);
-	if (a.io->device) {
-		rc = device_end(a.io, end, &end, err);
-		if (!rc && (rc = io_zero(a.io, 0, p->footer.current_size)) < 0)
-			error_system(err, rc, "create", path);
-	} else if (reserve && (rc = reserve_all(a.io, end)) < 0) {
-		error_system(err, rc, "reserve the space of", path);
+	/* a device has old contents: zeros are not optional there */
+	if (reserve || a->io->device) {
+		rc = reserve_all(a->io, p->footer.current_size, progress);
+		if (rc == -VHD_E_CANCELLED)
+			return error_set(err, rc, "creating '%s' was interrupted", a->path);
+		if (rc < 0)
+			return error_system(err, rc, "reserve the space of", a->path);
 	}
-	if (!rc && (rc = io_write(a.io, footer, sizeof(footer), end)) < 0)
-		error_system(err, rc, "create", path);
+	rc = io_write(a->io, footer, sizeof(footer), end);
+	return rc < 0 ? error_system(err, rc, "create", a->path) : 0;
+}
+
+static int create_fixed(const char *path, const struct plan *p, const struct vhd_create_options *o,
+			struct vhd_error *err)
+{
+	struct atomic a;
+	int rc = atomic_begin(path, o->force, &a, err);
+
+	if (rc < 0)
+		return rc;
+	rc = write_fixed(&a, p, o->reserve, &o->progress, err);
 	if (!rc)
 		return atomic_commit(&a, true, err);
 	atomic_abort(&a);
@@ -184,6 +238,8 @@ int vhd_create(const char *path, const struct vhd_create_options *o, struct vhd_
 		error_prefix(err, "cannot create '%s'", path);
 		return rc;
 	}
-	return o->type == VHD_TYPE_FIXED ? create_fixed(path, &plan, o->force, o->reserve, err) :
+	if (o->dry_run)
+		return atomic_check(path, o->force, err);
+	return o->type == VHD_TYPE_FIXED ? create_fixed(path, &plan, o, err) :
 					   create_sparse_file(path, &plan, o->force, err);
 }

@@ -5,9 +5,10 @@
 #include "io.h"
 #include "plan.h"
 
-/* Write all of an empty sparse image to @io: footer copy last, after a sync of the rest, so
- * that what was there before never seems to be this image half made.  @end: where the end
- * footer goes (bytes): plan->metadata_end, or the last sector of a device.
+/* Write all of an empty sparse image to @io: on a device the old footers go first, the new
+ * ones come last, each after a sync, so that what was there before never seems to be this
+ * image half made, nor this image to be complete too early.  @end: where the end footer goes
+ * (bytes): plan->metadata_end, or the last sector of a device.
  * The storage is new, or reads as anything: every metadata byte is written.  Synced at the end. */
 VHD_MUST int create_sparse(struct vhd_io *io, const struct plan *plan, uint64_t end,
 			   struct vhd_error *err);

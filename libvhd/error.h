@@ -15,8 +15,8 @@ int error_at(struct vhd_error *err, int code, uint64_t offset, const char *forma
 	__attribute__((format(printf, 4, 5)));
 
 /* As error_at, with what was expected and what was found. */
-int error_value(struct vhd_error *err, int code, uint64_t offset, uint64_t expected,
-		uint64_t found, const char *format, ...) __attribute__((format(printf, 6, 7)));
+int error_value(struct vhd_error *err, int code, uint64_t offset, uint64_t expected, uint64_t found,
+		const char *format, ...) __attribute__((format(printf, 6, 7)));
 
 /* Adds @base to the offset of an error that a pure decoder made, and puts
  * "'@file': " in front of its text and ", at offset N" behind.  Returns err's code, or

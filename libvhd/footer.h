@@ -25,7 +25,7 @@ struct vhd_footer {
 	uint16_t cylinders;
 	uint8_t heads;
 	uint8_t sectors_per_track;
-	uint32_t type; /* enum vhd_type */
+	uint32_t type;	   /* enum vhd_type */
 	uint32_t checksum; /* as found; footer_encode computes it anew */
 	uint8_t uuid[VHD_UUID_BYTES];
 	uint8_t saved;

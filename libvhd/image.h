@@ -16,16 +16,16 @@
 
 /* What is odd about an image that can be read all the same. */
 enum image_problem {
-	IMAGE_END_FOOTER_BAD = 1 << 0,	   /* only the copy at 0 is valid */
-	IMAGE_COPY_BAD = 1 << 1,	   /* only the end footer is valid */
-	IMAGE_FOOTERS_BENIGN = 1 << 2,	   /* they differ as ORDER 13 allows */
-	IMAGE_FOOTERS_DIFFER = 1 << 3,	   /* they differ in what matters: no writing */
-	IMAGE_TRAILING_BYTES = 1 << 4,	   /* after the end footer */
-	IMAGE_SHORT_FOOTER = 1 << 5,	   /* 511 bytes */
-	IMAGE_BATMAP_BAD = 1 << 6,	   /* ignored */
-	IMAGE_BAT_FAULTS = 1 << 7,	   /* after image_load: some blocks cannot be read */
+	IMAGE_END_FOOTER_BAD = 1 << 0, /* only the copy at 0 is valid */
+	IMAGE_COPY_BAD = 1 << 1,       /* only the end footer is valid */
+	IMAGE_FOOTERS_BENIGN = 1 << 2, /* they differ as ORDER 13 allows */
+	IMAGE_FOOTERS_DIFFER = 1 << 3, /* they differ in what matters: no writing */
+	IMAGE_TRAILING_BYTES = 1 << 4, /* after the end footer */
+	IMAGE_SHORT_FOOTER = 1 << 5,   /* 511 bytes */
+	IMAGE_BATMAP_BAD = 1 << 6,     /* ignored */
+	IMAGE_BAT_FAULTS = 1 << 7,     /* after image_load: some blocks cannot be read */
 	IMAGE_POISONED = 1 << 8,
-	IMAGE_TORN_FOOTER = 1 << 9,	   /* end sector is all 0xc7: not cleanly closed */
+	IMAGE_TORN_FOOTER = 1 << 9, /* end sector is all 0xc7: not cleanly closed */
 };
 
 struct vhd_image {
@@ -44,7 +44,7 @@ struct vhd_image {
 	uint32_t block_sectors;
 	uint64_t data_start; /* end of table and batmap (and of a header before them): no block
 			      * lies below; locators and a moved header may lie above */
-	bool has_batmap;       /* header found; map valid unless IMAGE_BATMAP_BAD */
+	bool has_batmap;     /* header found; map valid unless IMAGE_BATMAP_BAD */
 	struct vhd_batmap_header batmap_header;
 	uint64_t batmap_header_at;
 	uint8_t batmap_raw[VHD_BATMAP_HEADER_BYTES];
@@ -56,7 +56,7 @@ struct vhd_image {
 	bool early_bitmaps; /* set before image_begin_write: see map.h; for servers */
 	uint32_t *bad;	    /* owned: blocks whose entries are at fault, sorted */
 	uint32_t bad_count;
-	bool batmap_lies;   /* a bit is set for a block that is not allocated */
+	bool batmap_lies; /* a bit is set for a block that is not allocated */
 };
 
 enum image_open_flags {

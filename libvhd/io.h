@@ -47,12 +47,12 @@ struct vhd_io_ops {
 
 struct vhd_io {
 	const struct vhd_io_ops *ops;
-	const char *name;	/* for messages and for finding parents; owned by the io */
+	const char *name; /* for messages and for finding parents; owned by the io */
 	bool writable;
-	bool device;		/* a block device: fixed size, old contents */
-	uint32_t sector_bytes;	/* logical sector of the storage: 512 or 4096 */
+	bool device;		   /* a block device: fixed size, old contents */
+	uint32_t sector_bytes;	   /* logical sector of the storage: 512 or 4096 */
 	uint64_t device_id, inode; /* identity, for cycles; 0, 0: unknown */
-	int64_t mtime;		/* Unix seconds, when opened */
+	int64_t mtime;		   /* Unix seconds, when opened */
 };
 
 static inline int io_size(struct vhd_io *io, uint64_t *bytes)

@@ -13,12 +13,12 @@
 
 #include <stdint.h>
 
-#define VHD_SECTOR       512u
+#define VHD_SECTOR	 512u
 #define VHD_FOOTER_BYTES 512u
 #define VHD_HEADER_BYTES 1024u
-#define VHD_UUID_BYTES   16u
+#define VHD_UUID_BYTES	 16u
 
-#define VHD_COOKIE        "conectix"
+#define VHD_COOKIE	  "conectix"
 #define VHD_COOKIE_POISON "v_poison" /* a journalled operation is under way */
 #define VHD_HEADER_COOKIE "cxsparse"
 #define VHD_BATMAP_COOKIE "tdbatmap"
@@ -66,9 +66,9 @@ enum vhd_locator_layout {
 	LOCATOR_RESERVED = 12,
 	LOCATOR_OFFSET = 16,
 };
-#define VHD_LOCATORS      8u
+#define VHD_LOCATORS	  8u
 #define VHD_LOCATOR_BYTES 24u
-#define VHD_NAME_UNITS    256u /* UTF-16 units of the header's parent name */
+#define VHD_NAME_UNITS	  256u /* UTF-16 units of the header's parent name */
 
 enum vhd_batmap_layout {
 	BATMAP_COOKIE = 0,
@@ -85,17 +85,17 @@ enum vhd_batmap_layout {
 
 #define VHD_FEATURE_TEMPORARY 0x1u
 #define VHD_FEATURE_RESERVED  0x2u /* always set */
-#define VHD_VERSION_1_0       0x00010000u
-#define VHD_NO_OFFSET         UINT64_MAX
-#define VHD_BAT_UNUSED        0xffffffffu
-#define VHD_BAT_LAST          0xfffffffeu /* largest sector an entry's block may end at */
+#define VHD_VERSION_1_0	      0x00010000u
+#define VHD_NO_OFFSET	      UINT64_MAX
+#define VHD_BAT_UNUSED	      0xffffffffu
+#define VHD_BAT_LAST	      0xfffffffeu /* largest sector an entry's block may end at */
 
-#define VHD_BLOCK_MIN     4096u
-#define VHD_BLOCK_MAX     (64u << 20)
+#define VHD_BLOCK_MIN	  4096u
+#define VHD_BLOCK_MAX	  (64u << 20)
 #define VHD_BLOCK_DEFAULT (2u << 20)
-#define VHD_SIZE_MAX      (2040ull << 30) /* virtual bytes, whatever the type */
-#define VHD_ALIGN         4096u		  /* alignment of the data of new blocks */
-#define VHD_CHAIN_MAX     256u		  /* images in a chain */
+#define VHD_SIZE_MAX	  (2040ull << 30) /* virtual bytes, whatever the type */
+#define VHD_ALIGN	  4096u		  /* alignment of the data of new blocks */
+#define VHD_CHAIN_MAX	  256u		  /* images in a chain */
 
 /* Creator "tap\0" versions */
 #define VHD_TAP_0_1 0x00000001u

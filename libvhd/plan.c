@@ -21,6 +21,11 @@ static int check_sizes(const struct plan_spec *s, uint32_t block_size, struct vh
 				 "cannot make a disk of %llu bytes: the size must be a multiple of "
 				 "512, and not 0",
 				 (unsigned long long)s->size);
+	if (s->max_size && s->max_size < s->size)
+		return error_set(err, -VHD_E_ARGUMENT,
+				 "cannot make room for %llu bytes: that is less than the disk's "
+				 "%llu",
+				 (unsigned long long)s->max_size, (unsigned long long)s->size);
 	if (most > VHD_SIZE_MAX)
 		return error_set(err, -VHD_E_TOO_BIG,
 				 "cannot make a disk of %llu bytes: VHD ends at 2040 GiB "

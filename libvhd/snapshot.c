@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "atomic.h"
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "chain.h"
@@ -20,15 +21,24 @@
 
 #define LOCK_WAIT_MS 5000
 
-/* What the child will say of its parent. */
+/* What the child will say of its parent.  The parent stays open, and locked, until the
+ * child is there: nobody writes to it meanwhile. */
 struct link {
-	char path[PATH_MAX]; /* of the image linked to: absolute */
-	uint64_t size;	     /* of the parent given */
-	uint32_t block_size; /* of the parent given; 0 if it has none */
-	unsigned depth;	     /* of the chain linked to, the child not counted */
+	struct vhd_chain *chain; /* owned; of the parent given */
+	struct vhd_io *raw;	 /* owned; with a raw parent, instead */
+	char path[PATH_MAX];	 /* of the image linked to: absolute */
+	uint64_t size;		 /* of the parent given */
+	uint32_t block_size;	 /* of the parent given; 0 if it has none */
+	unsigned depth;		 /* of the chain linked to, the child not counted */
 	uint8_t id[VHD_UUID_BYTES];
 	int64_t mtime;
 };
+
+static void link_release(struct link *link)
+{
+	vhd_close(link->chain, NULL);
+	io_close(link->raw);
+}
 
 static int refuse_same(const char *child, const struct vhd_io *io, struct vhd_error *err)
 {
@@ -43,49 +53,60 @@ static int refuse_same(const char *child, const struct vhd_io *io, struct vhd_er
 
 static int link_raw(const char *child, const char *parent, struct link *out, struct vhd_error *err)
 {
-	struct vhd_io *io = NULL;
 	int rc = confine_real_name(parent, out->path);
 
 	if (rc < 0)
 		return error_system(err, rc, "open", parent);
-	rc = io_file_open(out->path, 0, &io, err);
+	rc = io_file_open(out->path, 0, &out->raw, err);
+	if (!rc)
+		rc = lock_take(out->raw, LOCK_SNAPSHOT_PARENT, NULL, LOCK_WAIT_MS, NULL, err);
+	if (!rc)
+		rc = refuse_same(child, out->raw, err);
 	if (rc < 0)
 		return rc;
-	rc = refuse_same(child, io, err);
-	if (!rc && (rc = io_size(io, &out->size)) < 0)
-		error_system(err, rc, "open", parent);
+	rc = io_size(out->raw, &out->size);
+	if (rc < 0)
+		return error_system(err, rc, "open", parent);
 	out->size = number_round_up(out->size, VHD_SECTOR);
-	out->mtime = io->mtime;
+	out->mtime = out->raw->mtime;
 	out->depth = 1;
-	io_close(io);
-	return rc;
+	return 0;
 }
 
-static bool is_empty(const struct vhd_image *img)
+/* Is @img a layer that a child of @size bytes can do without?  Where it is shorter than both,
+ * it hides the end of the one below. */
+static int is_transparent(struct vhd_image *img, const struct vhd_image *below, uint64_t size,
+			  struct vhd_error *err)
 {
-	return footer_is_sparse(&img->footer) && !img->totals.allocated;
+	int rc = img->map ? 0 : image_load(img, 0, err);
+
+	if (rc < 0)
+		return rc;
+	return footer_is_sparse(&img->footer) && !img->totals.allocated && !img->bad_count &&
+	       img->size >= number_min(size, below->size);
 }
 
 /* The layer to link to: past images without data, to the first that has some. */
-static int linked_layer(struct vhd_chain *chain, bool link_empty, unsigned *layer,
-			struct vhd_error *err)
+static int linked_layer(struct vhd_chain *chain, const struct vhd_snapshot_options *o,
+			unsigned *layer, struct vhd_error *err)
 {
+	uint64_t size = o->size ? o->size : chain->images[0]->size;
 	unsigned i = 0;
 
-	for (; !link_empty && i + 1 < chain->depth; i++) {
-		struct vhd_image *img = chain->images[i];
-		int rc = img->map ? 0 : image_load(img, chain->cache_bytes, err);
+	while (!o->link_empty && i + 1 < chain->depth) {
+		int rc = is_transparent(chain->images[i], chain->images[i + 1], size, err);
 
 		if (rc < 0)
 			return rc;
-		if (!is_empty(img))
+		if (!rc)
 			break;
+		i++;
 	}
 	*layer = i;
 	return 0;
 }
 
-static int link_layer(struct vhd_chain *chain, unsigned layer, struct link *out,
+static int link_layer(const struct vhd_chain *chain, unsigned layer, struct link *out,
 		      struct vhd_error *err)
 {
 	static const uint8_t none[VHD_UUID_BYTES];
@@ -111,23 +132,22 @@ static int link_chain(const char *child, const char *parent, const struct vhd_sn
 		      struct link *out, struct vhd_error *err)
 {
 	struct vhd_open_options options = { .parents = o->parents };
-	struct vhd_chain *chain;
+	const struct vhd_image *top;
 	unsigned layer = 0;
-	int rc = vhd_open(parent, &options, &chain, err);
+	int rc = vhd_open(parent, &options, &out->chain, err);
 
 	if (rc < 0)
 		return rc;
-	rc = lock_take(chain->images[0]->io, LOCK_SNAPSHOT_PARENT, NULL, LOCK_WAIT_MS, NULL, err);
-	for (unsigned i = 0; !rc && i < chain->depth; i++)
-		rc = refuse_same(child, chain->images[i]->io, err);
+	top = out->chain->images[0];
+	rc = lock_take(top->io, LOCK_SNAPSHOT_PARENT, NULL, LOCK_WAIT_MS, NULL, err);
+	for (unsigned i = 0; !rc && i < out->chain->depth; i++)
+		rc = refuse_same(child, out->chain->images[i]->io, err);
 	if (!rc)
-		rc = linked_layer(chain, o->link_empty, &layer, err);
+		rc = linked_layer(out->chain, o, &layer, err);
 	if (!rc)
-		rc = link_layer(chain, layer, out, err);
-	out->size = chain->images[0]->size;
-	if (footer_is_sparse(&chain->images[0]->footer))
-		out->block_size = chain->images[0]->header.block_size;
-	vhd_close(chain, NULL);
+		rc = link_layer(out->chain, layer, out, err);
+	out->size = top->size;
+	out->block_size = footer_is_sparse(&top->footer) ? top->header.block_size : 0;
 	return rc;
 }
 
@@ -148,39 +168,37 @@ static int check_depth(const char *child, const struct link *link, unsigned limi
 	return 0;
 }
 
-/* Path of the parent from the child's directory, both without symbolic links. */
+/* Path of the parent from the child's directory, both without symbolic links.  A child that
+ * is there already, to be overwritten, may be a link itself. */
 static int relative_path(const char *child, const char *parent, char *out, size_t room,
 			 struct vhd_error *err)
 {
-	const char *slash = strrchr(child, '/');
-	CLEANUP_FREE char *named = slash ? strndup(child, (size_t)(slash - child) + 1) :
-					   strdup(".");
-	CLEANUP_FREE char *directory = named ? realpath(named, NULL) : NULL;
-	int rc;
+	CLEANUP_FREE char *directory = malloc(PATH_MAX), *real = malloc(PATH_MAX);
+	int rc = -ENOMEM;
 
-	if (!directory)
-		return error_system(err, -errno, "create", child);
-	rc = path_relative(directory, parent, out, room);
+	if (!directory || !real)
+		return error_system(err, rc, "create", child);
+	rc = confine_real_name(child, real);
+	if (!rc) {
+		confine_directory(real, directory);
+	} else if (rc == -ENOENT) {
+		confine_directory(child, directory);
+		rc = realpath(directory, real) ? 0 : -errno;
+		strcpy(directory, real);
+	}
+	if (!rc)
+		rc = path_relative(directory, parent, out, room);
 	return rc < 0 ? error_system(err, rc, "create", child) : 0;
 }
 
-int vhd_snapshot(const char *child, const char *parent, const struct vhd_snapshot_options *o,
-		 struct vhd_error *err)
+static int make_child(const char *child, const struct link *link,
+		      const struct vhd_snapshot_options *o, struct vhd_error *err)
 {
 	struct plan_spec spec = { .type = VHD_TYPE_DIFFERENCING };
-	CLEANUP_FREE struct link *link = calloc(1, sizeof(*link));
 	char relative[PATH_TEXT_MAX];
 	struct plan plan;
-	int rc;
+	int rc = relative_path(child, link->path, relative, sizeof(relative), err);
 
-	if (!link)
-		return error_system(err, -ENOMEM, "create", child);
-	rc = o->raw_parent ? link_raw(child, parent, link, err) :
-			     link_chain(child, parent, o, link, err);
-	if (!rc)
-		rc = check_depth(child, link, o->limit, err);
-	if (!rc)
-		rc = relative_path(child, link->path, relative, sizeof(relative), err);
 	if (rc < 0)
 		return rc;
 	spec.size = o->size ? o->size : link->size;
@@ -201,5 +219,24 @@ int vhd_snapshot(const char *child, const char *parent, const struct vhd_snapsho
 		error_prefix(err, "cannot create '%s'", child);
 		return rc;
 	}
-	return create_sparse_file(child, &plan, o->force, err);
+	return o->dry_run ? atomic_check(child, o->force, err) :
+			    create_sparse_file(child, &plan, o->force, err);
+}
+
+int vhd_snapshot(const char *child, const char *parent, const struct vhd_snapshot_options *o,
+		 struct vhd_error *err)
+{
+	CLEANUP_FREE struct link *link = calloc(1, sizeof(*link));
+	int rc;
+
+	if (!link)
+		return error_system(err, -ENOMEM, "create", child);
+	rc = o->raw_parent ? link_raw(child, parent, link, err) :
+			     link_chain(child, parent, o, link, err);
+	if (!rc)
+		rc = check_depth(child, link, o->limit, err);
+	if (!rc)
+		rc = make_child(child, link, o, err);
+	link_release(link);
+	return rc;
 }

@@ -163,11 +163,11 @@ VHD_API VHD_MUST int vhd_extents(struct vhd_chain *chain, uint64_t offset, uint6
 
 struct vhd_info {
 	enum vhd_type type;
-	const char *path;     /* valid while the chain is open */
-	uint64_t size;	      /* virtual */
+	const char *path; /* valid while the chain is open */
+	uint64_t size;	  /* virtual */
 	uint64_t file_size;
-	uint64_t used_size;   /* end of data + footer */
-	uint32_t block_size;  /* 0 for fixed and raw */
+	uint64_t used_size;  /* end of data + footer */
+	uint32_t block_size; /* 0 for fixed and raw */
 	uint64_t allocated_blocks, total_blocks;
 	char creator[5];
 	uint32_t creator_version;
@@ -182,26 +182,29 @@ VHD_API VHD_MUST int vhd_layer_info(struct vhd_chain *chain, unsigned layer, str
 /* ── operations on files ─────────────────────────────────────────────────── */
 
 struct vhd_create_options {
-	enum vhd_type type;   /* VHD_TYPE_FIXED or VHD_TYPE_DYNAMIC */
-	uint64_t size;	      /* virtual bytes, a multiple of 512 */
-	uint64_t max_size;    /* room for metadata up to this size; 0: none */
-	uint32_t block_size;  /* 0: 2 MiB */
-	const char *creator;  /* 4 characters; NULL: "tap" with batmap */
-	bool force;	      /* replace what is there */
-	bool reserve;	      /* fixed: allocate every byte now */
-	const uint8_t *id;    /* 16 bytes; NULL: a random one */
+	enum vhd_type type;	      /* VHD_TYPE_FIXED or VHD_TYPE_DYNAMIC */
+	uint64_t size;		      /* virtual bytes, a multiple of 512 */
+	uint64_t max_size;	      /* room for metadata up to this size; 0: none */
+	uint32_t block_size;	      /* 0: 2 MiB */
+	const char *creator;	      /* 4 characters; NULL: "tap" with batmap */
+	bool force;		      /* replace what is there */
+	bool reserve;		      /* fixed: allocate every byte now */
+	const uint8_t *id;	      /* 16 bytes; NULL: a random one */
+	bool dry_run;		      /* all checks, but change nothing */
+	struct vhd_progress progress; /* of reserving */
 };
 VHD_API VHD_MUST int vhd_create(const char *path, const struct vhd_create_options *options,
 				struct vhd_error *err);
 
 struct vhd_snapshot_options {
 	bool raw_parent;
-	bool link_empty;     /* link to the given parent even if it is empty */
-	unsigned limit;	     /* refuse chains deeper than this; 0: VHD's 256 */
-	uint64_t size;	     /* virtual size of the child; 0: the parent's */
+	bool link_empty; /* link to the given parent even if it is empty */
+	unsigned limit;	 /* refuse chains deeper than this; 0: VHD's 256 */
+	uint64_t size;	 /* virtual size of the child; 0: the parent's */
 	uint64_t max_size;
 	uint32_t block_size; /* 0: the parent's, or 2 MiB */
 	bool force;
+	bool dry_run; /* all checks, but change nothing */
 	struct vhd_parents parents;
 };
 VHD_API VHD_MUST int vhd_snapshot(const char *child, const char *parent,
@@ -236,7 +239,7 @@ struct vhd_convert_options {
 	enum vhd_format to;   /* AUTO: by the target's suffix */
 	bool gzip;	      /* compress the target (also by suffix .gz) */
 	bool force;
-	bool no_sync;	      /* do not wait for the disk at the end */
+	bool no_sync; /* do not wait for the disk at the end */
 	enum vhd_target target;
 	uint32_t block_size;
 	struct vhd_parents parents;

@@ -8,17 +8,26 @@
 #define MIB	    (1ull << 20)
 #define SCRIPT_UNIT (2 * MIB) /* sizes given in MiB are rounded up to this */
 
+/* As arguments_units(), whole script units if given by the letter. */
+static int one_size(const struct arguments *args, const char *name, uint64_t *out)
+{
+	int rc = arguments_units(args, name, MIB, out);
+
+	/* what is beyond all sizes is left as it is: rounding up could overflow */
+	if (rc > 0 && arguments_by_letter(args, name) && *out <= UINT64_MAX - SCRIPT_UNIT)
+		*out = number_round_up(*out, SCRIPT_UNIT);
+	return rc;
+}
+
 static int sizes(struct arguments *args, struct vhd_create_options *o)
 {
 	uint64_t block_size = 0;
-	int rc = arguments_units(args, "size", MIB, &o->size);
+	int rc = one_size(args, "size", &o->size);
 
 	if (rc == 0)
 		return usage_error("a size is needed: --size SIZE, or -s MiB");
-	if (rc > 0 && arguments_by_letter(args, "size"))
-		o->size = number_round_up(o->size, SCRIPT_UNIT);
 	if (rc > 0)
-		rc = arguments_units(args, "max-size", MIB, &o->max_size);
+		rc = one_size(args, "max-size", &o->max_size);
 	if (rc >= 0)
 		rc = arguments_size(args, "block-size", &block_size);
 	if (rc < 0)
@@ -35,7 +44,7 @@ static int run_create(struct arguments *args)
 	struct vhd_create_options o = { .type = VHD_TYPE_DYNAMIC };
 	struct vhd_error err = { 0 };
 	const char *path = arguments_image(args);
-	int status;
+	int status, rc;
 
 	if (!path)
 		return EINVAL;
@@ -47,12 +56,16 @@ static int run_create(struct arguments *args)
 		o.reserve = true;
 	}
 	o.force = arguments_has(args, "force");
-	if (args->dry_run) {
+	o.dry_run = args->dry_run;
+	o.progress = progress_begin("reserving", false);
+	rc = vhd_create(path, &o, &err);
+	progress_end();
+	if (rc < 0)
+		return print_error(&err);
+	if (args->dry_run)
 		printf("would create '%s': %s, %llu bytes\n", path,
 		       o.type == VHD_TYPE_FIXED ? "fixed" : "dynamic", (unsigned long long)o.size);
-		return 0;
-	}
-	return vhd_create(path, &o, &err) < 0 ? print_error(&err) : 0;
+	return 0;
 }
 
 static const struct option_spec create_options[] = {

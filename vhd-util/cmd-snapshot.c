@@ -46,11 +46,12 @@ static int run_snapshot(struct arguments *args)
 	o.raw_parent = arguments_has(args, "raw-parent");
 	o.link_empty = arguments_has(args, "empty");
 	o.force = arguments_has(args, "force");
-	if (args->dry_run) {
+	o.dry_run = args->dry_run;
+	if (vhd_snapshot(path, parent, &o, &err) < 0)
+		return print_error(&err);
+	if (args->dry_run)
 		printf("would create '%s' as a child of '%s'\n", path, parent);
-		return 0;
-	}
-	return vhd_snapshot(path, parent, &o, &err) < 0 ? print_error(&err) : 0;
+	return 0;
 }
 
 static const struct option_spec snapshot_options[] = {

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -11,15 +12,27 @@
 
 #define PIECE_BYTES (1u << 20)
 
-/* Fill @buf from standard input: bytes read, fewer only at its end; -errno. */
-static ssize_t read_piece(void *buf, size_t room)
+/* Bytes that standard input has from here on, if it is a file; else 0. */
+static uint64_t input_bytes(void)
+{
+	struct stat st;
+	off_t at = lseek(STDIN_FILENO, 0, SEEK_CUR);
+
+	if (at < 0 || fstat(STDIN_FILENO, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < at)
+		return 0;
+	return (uint64_t)(st.st_size - at);
+}
+
+/* Fill @buf from standard input: bytes read, fewer only at its end; -errno, -EINTR after
+ * Ctrl-C. */
+static ssize_t read_piece(void *buf, size_t room, const struct vhd_progress *progress)
 {
 	size_t have = 0;
 
 	while (have < room) {
 		ssize_t n = read(STDIN_FILENO, (char *)buf + have, room - have);
 
-		if (n < 0 && errno == EINTR)
+		if (n < 0 && errno == EINTR && !progress->step(progress->arg, 0, 0))
 			continue;
 		if (n < 0)
 			return -errno;
@@ -35,13 +48,16 @@ static int copy_input(struct vhd_chain *chain, uint64_t offset, uint64_t *writte
 {
 	struct vhd_progress progress = progress_begin("writing", false);
 	CLEANUP_FREE void *buf = malloc(PIECE_BYTES);
+	uint64_t total = input_bytes();
 	int rc = 0;
 
 	if (!buf)
 		return error_system(err, -ENOMEM, "read", "standard input");
 	while (!rc) {
-		ssize_t n = read_piece(buf, PIECE_BYTES);
+		ssize_t n = read_piece(buf, PIECE_BYTES, &progress);
 
+		if (n == -EINTR)
+			return error_set(err, -VHD_E_CANCELLED, "writing was interrupted");
 		if (n < 0)
 			return error_system(err, (int)n, "read", "standard input");
 		if (!n)
@@ -49,7 +65,7 @@ static int copy_input(struct vhd_chain *chain, uint64_t offset, uint64_t *writte
 		rc = vhd_write(chain, buf, (size_t)n, offset + *written, err);
 		if (!rc)
 			*written += (uint64_t)n;
-		if (!rc && progress.step && progress.step(progress.arg, *written, 0))
+		if (!rc && progress.step(progress.arg, *written, total))
 			rc = error_set(err, -VHD_E_CANCELLED, "writing was interrupted");
 	}
 	return rc;

@@ -57,5 +57,7 @@ check_status 2 "$U" convert absent.raw x.vhd
 check_status 22 "$U" convert src.raw x.vhd --to nonsense
 : >empty.vhd
 check_status 0 "$U" convert src.raw empty.vhd
-ls -A | grep '^\.[^.].*vhd\.' && fail "a temporary file stays"
+for f in .*.vhd.*; do
+	[ ! -e "$f" ] || fail "a temporary file stays: $f"
+done
 exit 0
