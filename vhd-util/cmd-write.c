@@ -71,6 +71,28 @@ static int copy_input(struct vhd_chain *chain, uint64_t offset, uint64_t *writte
 	return rc;
 }
 
+/* The chain is there, and the place on the disk. */
+static int dry_run(const char *path, struct vhd_open_options *options, uint64_t offset)
+{
+	struct vhd_error err = { 0 };
+	struct vhd_chain *chain;
+	uint64_t size;
+
+	options->flags = VHD_OPEN_NO_LOCK;
+	if (vhd_open(path, options, &chain, &err) < 0)
+		return print_error(&err);
+	size = vhd_size(chain);
+	vhd_close(chain, NULL);
+	if (offset > size) {
+		error_value(&err, -VHD_E_RANGE, 0, size, offset,
+			    "cannot write '%s' at offset %" PRIu64 ": its disk ends at %" PRIu64,
+			    path, offset, size);
+		return print_error(&err);
+	}
+	printf("would write standard input to '%s' at offset %" PRIu64 "\n", path, offset);
+	return 0;
+}
+
 static int run_write(struct arguments *args)
 {
 	struct vhd_open_options options = { .flags = VHD_OPEN_WRITE, .parents = args->parents };
@@ -89,10 +111,8 @@ static int run_write(struct arguments *args)
 		return usage_error("a place is needed: --offset BYTES");
 	if (arguments_has(args, "force"))
 		options.flags |= VHD_OPEN_FORCE;
-	if (args->dry_run) {
-		printf("would write standard input to '%s' at offset %" PRIu64 "\n", path, offset);
-		return 0;
-	}
+	if (args->dry_run)
+		return dry_run(path, &options, offset);
 	if (vhd_open(path, &options, &chain, &err) < 0)
 		return print_error(&err);
 	rc = copy_input(chain, offset, &written, &err);
