@@ -137,7 +137,13 @@ void edit_locator(const char *child, uint32_t code, const char *text, const char
 	int fd, length;
 
 	load(child, &fd, &footer, &header);
-	length = locator_encode(code, text, data, sizeof(data), NULL);
+	if (code == LOCATOR_WI2R || code == LOCATOR_WI2K) { /* nobody writes these any more */
+		length = snprintf((char *)data, sizeof(data), "%s", text);
+		for (int i = 0; i < length; i++)
+			data[i] = data[i] == '/' ? '\\' : data[i];
+	} else {
+		length = locator_encode(code, text, data, sizeof(data), NULL);
+	}
 	MUST(length > 0);
 	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
 		if (header.locators[i].code && !entry.code)
