@@ -152,7 +152,10 @@ START_TEST(only_files_and_block_devices)
 	int fd = socket(AF_UNIX, SOCK_STREAM, 0), pipes[2];
 
 	ck_assert_int_eq(mkfifo(in_directory("fifo"), 0600), 0);
-	snprintf(address.sun_path, sizeof(address.sun_path), "%s", in_directory("socket"));
+	int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s",
+			      in_directory("socket"));
+
+	ck_assert_int_lt(length, (int)sizeof(address.sun_path));
 	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	close(fd);
 	for (unsigned flags = 0; flags <= IO_FILE_WRITE; flags++) {
