@@ -41,9 +41,14 @@ static void put(const char *name, const char *content)
 	fclose(f);
 }
 
+static int clear(void)
+{
+	return system("rm -rf ./* ./.[a-z]*");
+}
+
 static void setup(void)
 {
-	ck_assert_int_eq(system("rm -rf ./* ./.[a-z]*"), 0);
+	ck_assert_int_eq(clear(), 0);
 }
 
 /* Begin, write @content; commit if @commit. */
@@ -195,7 +200,5 @@ int main(void)
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
-	setup();
-	rmdir(place);
-	return failed != 0;
+	return clear() || rmdir(place) || failed;
 }
