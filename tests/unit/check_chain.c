@@ -189,6 +189,7 @@ START_TEST(cycles)
 	/* a copy under another name has the same id */
 	ck_assert_int_eq(system("cp self.vhd copy.vhd"), 0);
 	edit_locator("self.vhd", LOCATOR_W2RU, "./copy.vhd", NULL);
+	edit_locator("copy.vhd", LOCATOR_W2RU, "./gone.vhd", NULL);
 	refused("self.vhd", 0, VHD_E_CYCLE);
 }
 END_TEST

@@ -192,6 +192,9 @@ START_TEST(outside_is_read_but_not_written)
 	ck_assert_int_eq(find("a/child.vhd", other, false, false, name), -VHD_E_PARENT_DENIED);
 	ck_assert_int_eq(find("a/child.vhd", roots, false, true, name), 0);
 	ck_assert_str_eq(name, "b/base.vhd");
+	/* nobody looks whether something is there */
+	edit_locator("a/child.vhd", LOCATOR_W2RU, "../b/none.vhd", NULL);
+	ck_assert_int_eq(find("a/child.vhd", NULL, true, false, name), -VHD_E_PARENT_DENIED);
 	/* the directory's name is not a prefix of text */
 	ck_assert_int_eq(mkdir("b2", 0755) | rename("b/base.vhd", "b2/base.vhd"), 0);
 	edit_locator("a/child.vhd", LOCATOR_W2RU, "../b2/base.vhd", NULL);
