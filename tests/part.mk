@@ -46,5 +46,5 @@ fuzz:
 
 bench:
 	$(Q)scripts/packages build bench
-	$(Q)$(MAKE) --no-print-directory all
+	$(Q)$(MAKE) --no-print-directory all $(BUILD)/tests/scatter
 	$(Q)BIN=$(BUILD)/bin tests/bench/run
