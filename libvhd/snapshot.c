@@ -106,6 +106,19 @@ static int linked_layer(struct vhd_chain *chain, const struct vhd_snapshot_optio
 	return 0;
 }
 
+/* A child would freeze what is wrong with its parent: it is told now. */
+static int check_tables(struct vhd_image *img, struct vhd_error *err)
+{
+	int rc = img->map ? 0 : image_load(img, 0, err);
+
+	if (rc < 0 || !img->bad_count)
+		return rc;
+	return error_at(err, -VHD_E_BAT_ENTRY, img->header.table_offset + img->bad[0] * 4ull,
+			"cannot make a child of '%s': %u entries of its block table are wrong, the "
+			"first is of block %u; see vhd-util check",
+			img->io->name, img->bad_count, img->bad[0]);
+}
+
 static int link_layer(const struct vhd_chain *chain, unsigned layer, struct link *out,
 		      struct vhd_error *err)
 {
@@ -144,6 +157,8 @@ static int link_chain(const char *child, const char *parent, const struct vhd_sn
 		rc = refuse_same(child, out->chain->images[i]->io, err);
 	if (!rc)
 		rc = linked_layer(out->chain, o, &layer, err);
+	if (!rc)
+		rc = check_tables(out->chain->images[layer], err);
 	if (!rc)
 		rc = link_layer(out->chain, layer, out, err);
 	out->size = top->size;

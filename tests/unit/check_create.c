@@ -219,7 +219,7 @@ static void look(void *arg)
 				ck_assert_msg(!rc, "new, and torn: %s", err.text);
 				ck_assert(!(img->problems & (IMAGE_BAT_FAULTS | IMAGE_BATMAP_BAD)));
 				ck_assert_uint_eq(img->totals.allocated, 0);
-				ck_assert_uint_eq(img->size, 40 * MIB);
+				ck_assert_uint_eq(img->size, 80 * MIB);
 				cut.opened++;
 			} else {
 				/* still the old one: only before anything of it was touched */
@@ -236,7 +236,7 @@ static void look(void *arg)
 
 static void cut_everywhere(bool device)
 {
-	struct plan_spec old = dynamic(64 * MIB, 65536), spec = dynamic(40 * MIB, 4096);
+	struct plan_spec old = dynamic(64 * MIB, 65536), spec = dynamic(80 * MIB, 4096);
 	uint64_t bytes = device ? 4 * MIB : 0;
 	struct vhd_error err = { 0 };
 	struct vhd_io *io;
