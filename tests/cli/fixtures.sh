@@ -1,0 +1,63 @@
+#!/bin/bash
+# every fixture: sound images of many creators, damaged and hostile ones; and qemu-img's own
+# shellcheck disable=SC1091
+. "$(dirname "$0")/../lib/cli.sh"
+need python3
+
+dir=$T
+[ ! -d /dev/shm ] || dir=$(mktemp -d /dev/shm/vhd-test.XXXXXX)
+at_exit "rm -rf '$dir'"
+python3 "$root/fixtures/play.py" "$BIN/vhd-util" "$TOOLS/flat" "$dir" || fail "fixtures"
+
+# the maker makes the same bytes each time
+for n in 1 2; do
+	python3 "$root/fixtures/make.py" vector-child three-deep "$dir/$n" || fail "maker"
+done
+diff -r "$dir/1" "$dir/2" || fail "the maker is not deterministic"
+
+need qemu-img qemu-io
+cd "$dir" || exit 1
+# qemu_image NAME SIZE OPTIONS: made and filled by qemu, read by us; then ours must agree
+qemu_image() {
+	local name=$1 size=$2 options=$3
+	qemu-img create -q -f vpc -o "$options" "$name" "$size" >/dev/null || fail "qemu-img create"
+	if [ "$(stat -c %s "$name")" -lt 100000000 ]; then
+		qemu-io -f vpc -c 'write -P 17 0 4k' -c 'write -P 34 600k 300k' "$name" >/dev/null ||
+			fail "qemu-io"
+	fi
+	check_out "$name is valid" "$BIN/vhd-util" check -b "$name"
+	qemu-img convert -f vpc -O raw "$name" by-qemu.raw || fail "qemu-img convert"
+	check_status 0 "$BIN/vhd-util" convert --force "$name" by-us.raw
+	cmp by-qemu.raw by-us.raw || fail "$name ($options, $size): other contents than by qemu"
+	rm -f by-*.raw
+}
+for subformat in dynamic fixed; do
+	for force in off on; do
+		for size in 1M 3M 16M 33M; do
+			qemu_image "q-$subformat-$force-$size.vhd" $size \
+				"subformat=$subformat,force_size=$force"
+		done
+	done
+done
+qemu_image q-large.vhd 127G subformat=dynamic
+qemu_image q-larger.vhd 200G subformat=dynamic,force_size=on
+# what the format's description says of qemu's images
+qemu-img create -q -f vpc -o subformat=dynamic,force_size=on e.vhd 16M >/dev/null
+[ "$(stat -c %s e.vhd)" = 2560 ] || fail "an empty image of qemu has $(stat -c %s e.vhd) bytes"
+check_out 16 "$BIN/vhd-util" query -n e.vhd -v
+
+# and the other way round: what we make, qemu and 7-Zip read alike
+need 7zz
+for options in "--size 16M" "--size 17M --block-size 64K" "--size 3M --fixed" "--size 5M --block-size 4K"; do
+	# shellcheck disable=SC2086
+	check_status 0 "$BIN/vhd-util" create --force -n ours.vhd $options
+	head -c 70000 /dev/urandom >some
+	check_status 0 "$BIN/vhd-util" write ours.vhd --offset 1234567 <some
+	check_status 0 "$BIN/vhd-util" convert --force ours.vhd ours.raw
+	[ "$(dd if=ours.raw bs=65536 iflag=skip_bytes,count_bytes skip=1234567 count=70000 status=none | sha256sum)" = \
+		"$(sha256sum <some)" ] || fail "what was written is not there"
+	qemu-img convert -f vpc -O raw ours.vhd by-qemu.raw || fail "qemu-img refuses ours ($options)"
+	cmp ours.raw by-qemu.raw || fail "qemu reads ours otherwise ($options)"
+	7zz x -tvhd -so ours.vhd >by-7z.raw 2>/dev/null || fail "7-Zip refuses ours ($options)"
+	cmp ours.raw by-7z.raw || fail "7-Zip reads ours otherwise ($options)"
+done
