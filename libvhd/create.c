@@ -18,7 +18,7 @@
 #include "error.h"
 #include "io-file.h"
 
-#define PIECE_BYTES (1u << 20)
+#define PIECE_BYTES (256u << 10)
 #define ZERO_BYTES  (64u << 20) /* between two calls of a progress function */
 
 void create_id(uint8_t id[VHD_UUID_BYTES])
@@ -71,17 +71,19 @@ static int write_tables(struct vhd_io *io, const struct plan *p)
 	return rc;
 }
 
-/* A sector at both places of a footer, then a sync. */
-static int write_footers(struct vhd_io *io, const uint8_t raw[VHD_FOOTER_BYTES], uint64_t end)
+/* A sector at both places of a footer; then a sync, if @sync. */
+static int write_footers(struct vhd_io *io, const uint8_t raw[VHD_FOOTER_BYTES], uint64_t end,
+			 bool sync)
 {
 	int rc = io_write(io, raw, VHD_FOOTER_BYTES, end);
 
 	if (!rc)
 		rc = io_write(io, raw, VHD_FOOTER_BYTES, 0);
-	return rc ? rc : io_sync(io);
+	return rc || !sync ? rc : io_sync(io);
 }
 
-/* @in_place: a crash may leave some of the writes since the last sync, under the image's name. */
+/* @in_place: a crash may leave some of the writes since the last sync, under the image's name;
+ * else the caller syncs before it has one. */
 static int write_sparse(struct vhd_io *io, const struct plan *p, uint64_t end, bool in_place,
 			struct vhd_error *err)
 {
@@ -91,13 +93,13 @@ static int write_sparse(struct vhd_io *io, const struct plan *p, uint64_t end, b
 
 	footer_encode(&p->footer, footer);
 	if (io->device) /* else old footers could lead to new tables */
-		rc = write_footers(io, none, end);
+		rc = write_footers(io, none, end, true);
 	if (!rc)
 		rc = write_tables(io, p);
 	if (!rc && in_place) /* else new footers could lead to tables that are not there */
 		rc = io_sync(io);
 	if (!rc)
-		rc = write_footers(io, footer, end);
+		rc = write_footers(io, footer, end, in_place);
 	return rc < 0 ? error_system(err, rc, "create", io->name) : 0;
 }
 
