@@ -21,10 +21,8 @@ cd "$dir" || exit 1
 qemu_image() {
 	local name=$1 size=$2 options=$3
 	qemu-img create -q -f vpc -o "$options" "$name" "$size" >/dev/null || fail "qemu-img create"
-	if [ "$(stat -c %s "$name")" -lt 100000000 ]; then
-		qemu-io -f vpc -c 'write -P 17 0 4k' -c 'write -P 34 600k 300k' "$name" >/dev/null ||
-			fail "qemu-io"
-	fi
+	qemu-io -f vpc -c 'write -P 17 0 4k' -c 'write -P 34 600k 300k' "$name" >/dev/null ||
+		fail "qemu-io"
 	check_out "$name is valid" "$BIN/vhd-util" check -b "$name"
 	qemu-img convert -f vpc -O raw "$name" by-qemu.raw || fail "qemu-img convert"
 	check_status 0 "$BIN/vhd-util" convert --force "$name" by-us.raw
@@ -39,8 +37,14 @@ for subformat in dynamic fixed; do
 		done
 	done
 done
-qemu_image q-large.vhd 127G subformat=dynamic
-qemu_image q-larger.vhd 200G subformat=dynamic,force_size=on
+# large ones: the size only, which qemu takes from the geometry or from the footer
+for size in 127G 200G 2040G; do
+	qemu-img create -q -f vpc -o subformat=dynamic large.vhd $size >/dev/null || fail "qemu-img create"
+	check_out "large.vhd is valid" "$BIN/vhd-util" check -b large.vhd
+	want=$(qemu-img info -f vpc --output=json large.vhd | sed -n 's/.*"virtual-size": \([0-9]*\).*/\1/p')
+	"$BIN/vhd-util" info --json large.vhd | grep -Eq "\"virtual_size\": ?$want\b" ||
+		fail "$size: qemu's size is $want; $("$BIN/vhd-util" info --json large.vhd)"
+done
 # what the format's description says of qemu's images
 qemu-img create -q -f vpc -o subformat=dynamic,force_size=on e.vhd 16M >/dev/null
 [ "$(stat -c %s e.vhd)" = 2560 ] || fail "an empty image of qemu has $(stat -c %s e.vhd) bytes"
