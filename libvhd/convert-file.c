@@ -35,6 +35,7 @@ struct converter {
 	struct copier *copier;
 	struct vhd_error *err;
 	uint64_t source_size, done;
+	uint64_t grain; /* bytes: no segment crosses a multiple of it, nor of the block size */
 	unsigned flying;
 	/* dynamic */
 	uint8_t *bat; /* big-endian, as written */
@@ -97,7 +98,7 @@ static bool add_extent(struct converter *c, struct copy_job *job, const struct c
 		return true;
 	to += from - start;
 	while (length) {
-		uint64_t n = number_min(length, ZERO_GRAIN - to % ZERO_GRAIN);
+		uint64_t n = number_min(length, c->grain - to % c->grain);
 		struct copy_segment s = { .from = img->io,
 					  .from_offset = from,
 					  .to = c->io,
@@ -124,8 +125,7 @@ static int fill_job(struct converter *c, struct copy_job *job, uint64_t *at, uin
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {
-			if (job->count + (ext[i].count * VHD_SECTOR) / ZERO_GRAIN + 2 >
-			    COPY_SEGMENTS)
+			if (job->count + (ext[i].count * VHD_SECTOR) / c->grain + 2 > COPY_SEGMENTS)
 				return 0;
 			if (!ext[i].zero && !add_extent(c, job, &ext[i]))
 				return error_set(c->err, -EINVAL, "a piece is too large to copy");
@@ -328,6 +328,7 @@ static int begin_dynamic(struct converter *c)
 	uint32_t sectors = p->header.block_size / VHD_SECTOR;
 	uint32_t bytes = bitmap_sectors(sectors) * VHD_SECTOR;
 
+	c->grain = number_min(c->grain, p->header.block_size);
 	c->bat = malloc(p->bat_bytes);
 	c->page_bytes = (uint32_t)number_round_up(bytes, VHD_ALIGN);
 	c->bitmap = calloc(1, c->page_bytes);
@@ -446,7 +447,8 @@ int convert_to_file(struct vhd_chain *chain, struct vhd_io *io, struct convert_t
 			       .progress = progress,
 			       .result = result,
 			       .err = err,
-			       .source_size = vhd_size(chain) };
+			       .source_size = vhd_size(chain),
+			       .grain = ZERO_GRAIN };
 	int rc = copy_start(COPY_THREADS, JOBS, &c.copier);
 
 	if (rc < 0)

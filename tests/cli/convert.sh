@@ -11,7 +11,8 @@ done
 check_status 0 "$U" convert src.raw dyn.vhd
 check_status 0 "$U" convert src.raw fix.vhd --to fixed
 check_status 0 "$U" convert src.raw small.vhd --block-size 64K
-for f in dyn fix small; do
+check_status 0 "$U" convert src.raw tiny.vhd --block-size 4K
+for f in dyn fix small tiny; do
 	check_status 0 "$U" compare $f.vhd src.raw
 	check_out "$f.vhd is valid" "$U" check $f.vhd -b
 	check_status 0 "$U" convert $f.vhd back.raw --force
