@@ -21,6 +21,7 @@
 #include "bitmap.h"
 #include "check.h"
 #include "error.h"
+#include "plan.h"
 
 #define PIECE_ENTRIES (1u << 18)
 #define POSITIONS_MAX (1u << 22)
@@ -268,6 +269,7 @@ static int scan_table(struct scan *s)
 struct leaks {
 	struct check *c;
 	uint64_t least;		 /* bytes: smaller gaps are alignment */
+	uint64_t spare;		 /* bytes behind the metadata that are kept free on purpose */
 	uint64_t data, data_end; /* where the file has storage, asked last */
 	uint64_t first, bytes;
 	int rc;
@@ -310,7 +312,7 @@ static void leak_gap(struct leaks *l, uint64_t from, uint64_t to)
 		leak_piece(l, from, r->offset);
 		from = r->offset + r->length;
 	}
-	leak_piece(l, from, to);
+	leak_piece(l, from + l->spare, to);
 }
 
 static int compare_positions(const void *a, const void *b)
@@ -327,6 +329,10 @@ static void find_leaks(struct scan *s, struct leaks *l)
 	uint64_t at = VHD_FOOTER_BYTES; /* the first gap holds the metadata */
 
 	l->least = stride;
+	l->spare = VHD_FOOTER_BYTES; /* the first block is placed behind that of the empty image */
+	/* and our own children have a slot for a second header */
+	if (c->footer.type == VHD_TYPE_DIFFERENCING && footer_has_batmap(&c->footer))
+		l->spare += PLAN_SLOT_BYTES;
 	if (s->counted_only) {
 		/* at most this is padding: the page before each block */
 		uint64_t named = s->sound * (stride + VHD_ALIGN);
@@ -344,6 +350,7 @@ static void find_leaks(struct scan *s, struct leaks *l)
 		if (block > at)
 			leak_gap(l, at, block);
 		at = block + stride;
+		l->spare = 0;
 	}
 	if (!c->io->device) /* there the footer is at the end, whatever is before it */
 		leak_gap(l, number_max(at, c->data_end), c->end_offset);
