@@ -329,10 +329,10 @@ static void find_leaks(struct scan *s, struct leaks *l)
 	uint64_t at = VHD_FOOTER_BYTES; /* the first gap holds the metadata */
 
 	l->least = stride;
-	l->spare = VHD_FOOTER_BYTES; /* the first block is placed behind that of the empty image */
-	/* and our own children have a slot for a second header */
-	if (c->footer.type == VHD_TYPE_DIFFERENCING && footer_has_batmap(&c->footer))
-		l->spare += PLAN_SLOT_BYTES;
+	/* ours: the slot of a child, and the first footer, behind which blocks are placed */
+	if (footer_has_batmap(&c->footer))
+		l->spare = VHD_FOOTER_BYTES +
+			   (c->footer.type == VHD_TYPE_DIFFERENCING ? PLAN_SLOT_BYTES : 0);
 	if (s->counted_only) {
 		/* at most this is padding: the page before each block */
 		uint64_t named = s->sound * (stride + VHD_ALIGN);
