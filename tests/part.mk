@@ -14,6 +14,19 @@ $(TEST_PROGS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(LIB_OB
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) $(LDLIBS_TEST)
 
+# the server's rooms: tests/tapdisk with the real loop and engines; tests/sim with a loop and an
+# engine of their own, in which time and completions are decided by a seed
+TAPDISK_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/tapdisk/check_*.c))
+SIM_TESTS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/sim/sim_*.c))
+SIM_OBJ := $(call obj,$(filter-out tests/sim/sim_%,$(wildcard tests/sim/*.c)) tapdisk/engine/retry.c \
+	$(foreach d,drivers core jobs,$(wildcard tapdisk/$(d)/*.c)))
+$(TAPDISK_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(TAPDISK_OBJ) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS) -lcheck -lsubunit -lrt -lm
+$(SIM_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SIM_OBJ) $(TEST_LIB_OBJ) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -lcheck -lsubunit -lrt -lm
+
 # small programs that scripts use, with tests/lib and libvhd
 $(TEST_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/lib/tools/%.o $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
@@ -34,7 +47,7 @@ check:
 	$(Q)$(MAKE) --no-print-directory check-run
 
 .PHONY: check-run test-programs
-test-programs: all $(TEST_PROGS) $(TEST_TOOLS) $(FUZZ_REPLAY)
+test-programs: all $(TEST_PROGS) $(TAPDISK_TESTS) $(SIM_TESTS) $(TEST_TOOLS) $(FUZZ_REPLAY)
 check-run: test-programs
 	$(Q)BUILD=$(BUILD) SAN='$(SAN)' tests/run '$(TEST)'
 

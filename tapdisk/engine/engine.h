@@ -1,0 +1,76 @@
+/* engine.h - disk I/O in batches: what every engine promises
+ *
+ *   engine.c     the common part: queue of this turn, merging, completion, files
+ *   merge.c      neighbouring requests become one vectored operation
+ *   unaligned.c  what a direct descriptor cannot take as it is: bounce and read-modify-write
+ *   retry.c      transient errors wait and are tried again
+ *   uring.c aio.c threads.c    one back end each; sim is in tests/sim
+ *
+ * engine_submit() only queues; once per turn everything queued goes down in one
+ * batch; what completes at once is reported in the same turn.  done() is never
+ * called from inside engine_submit().  The caller owns the engine_io and its
+ * buffer until done().  No allocation after opening.
+ */
+#ifndef TAPDISK_ENGINE_H
+#define TAPDISK_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libvhd/base/list.h"
+#include "tapdisk/loop/loop.h"
+
+struct engine;
+struct engine_file;
+struct retry;
+
+enum engine_op {
+	ENGINE_READ,
+	ENGINE_WRITE, /* extends the file where it ends behind its end */
+	ENGINE_SYNC, /* fdatasync: writes, zeroes, punches, truncates completed before are durable */
+	ENGINE_PUNCH, /* reads as zeros afterwards, space given back where possible */
+	ENGINE_ZERO, /* reads as zeros afterwards; space stays or becomes allocated where possible */
+	ENGINE_TRUNCATE, /* offset: the new size; devices: nothing */
+};
+
+struct engine_io {
+	/* the caller's */
+	struct engine_file *file;
+	enum engine_op op;
+	uint64_t offset, length; /* bytes */
+	void *buf;		 /* READ, WRITE; any alignment (4096 is fastest) */
+	struct retry *retry;	 /* whose patience (retry.h); NULL: errors are reported at once */
+	void (*done)(struct engine_io *io);
+	/* the answer: 0 or -errno.  Short transfers are continued inside; reading past the end of
+	 * the file gives zeros from there on. */
+	int err;
+	/* the engine's */
+	struct list link;
+	uint64_t since_ns; /* first failure, for retry */
+	uint64_t state[6];
+};
+
+enum engine_kind { ENGINE_AUTO, ENGINE_URING, ENGINE_AIO, ENGINE_THREADS };
+
+/* ENGINE_AUTO: io_uring where the kernel lets us, else libaio.  @depth: operations in flight at
+ * the most; more wait in the queue. */
+int engine_open(struct loop *loop, enum engine_kind kind, unsigned depth, struct engine **out);
+void engine_close(struct engine *engine);	      /* nothing is in flight.  NULL is fine */
+const char *engine_name(const struct engine *engine); /* "io_uring", "libaio", "threads" */
+
+struct engine_file_params {
+	int fd;		 /* borrowed; O_DIRECT or not: asked of the descriptor */
+	int buffered_fd; /* the same file without O_DIRECT, or -1; borrowed */
+	bool device;	 /* a block device */
+	bool writable;
+};
+int engine_file_open(struct engine *engine, const struct engine_file_params *params,
+		     struct engine_file **out);
+void engine_file_close(struct engine_file *file); /* nothing in flight on it.  NULL is fine */
+/* What direct I/O on it wants offsets and lengths to be a multiple of; 1 if buffered. */
+uint32_t engine_file_align(const struct engine_file *file);
+
+/* Callable from done() of another. */
+void engine_submit(struct engine *engine, struct engine_io *io);
+
+#endif

@@ -1,0 +1,56 @@
+/* nbd.h - the NBD front-end: listening sockets and the disks they export
+ *
+ * All in the loop's thread.  Exports come and go while clients are connected.
+ */
+#ifndef TAPDISK_NBD_H
+#define TAPDISK_NBD_H
+
+#include "tapdisk/core/vbd.h"
+
+struct nbd_server;
+
+enum nbd_tls { NBD_TLS_OFF, NBD_TLS_OFFERED, NBD_TLS_REQUIRED };
+struct nbd_params {
+	/* "unix:PATH" or "tcp:HOST:PORT" ([v6]:PORT too); or NULL with @fd a listening socket
+	 * (socket activation; ownership passes on success) */
+	const char *address;
+	int fd;
+	enum nbd_tls tls;
+	const char *tls_certs; /* directory: ca-cert.pem, server-cert.pem, server-key.pem */
+	const char *tls_psk;   /* file of name:hexkey lines */
+	unsigned max_clients;  /* 0: 100 */
+};
+
+/* A Unix socket is made 0600; a dead one in its place is replaced, a live one is
+ * -EADDRINUSE; it is removed when the server is freed.  Accepts from the start. */
+int nbd_server_open(struct loop *loop, const struct nbd_params *params, struct nbd_server **out,
+		    struct vhd_error *err);
+/* Stop accepting, answer new requests with ESHUTDOWN, wait for those in flight (at most
+ * @timeout_ns), close clients; then done(). */
+void nbd_server_stop(struct nbd_server *server, uint64_t timeout_ns, void (*done)(void *arg),
+		     void *arg);
+void nbd_server_free(struct nbd_server *server); /* at once.  NULL is fine */
+const char *nbd_server_address(
+	const struct nbd_server *server); /* "unix:/path", "tcp:host:port" as bound */
+
+struct nbd_export_params {
+	const char *name;	 /* copied */
+	const char *description; /* or NULL */
+	bool read_only;
+};
+/* The first export is the default one too (empty name).  @vbd is watched: its clients are
+ * dropped when it closes.  -EEXIST: the name is taken. */
+int nbd_export_add(struct nbd_server *server, struct vbd *vbd,
+		   const struct nbd_export_params *params);
+/* Drops its clients; what is in flight is awaited.  -ENOENT. */
+int nbd_export_remove(struct nbd_server *server, const char *name);
+
+struct nbd_client_info {
+	const char *peer, *export; /* "" while negotiating */
+	uint64_t in_flight, bytes_in, bytes_out, requests;
+	bool tls;
+};
+unsigned nbd_server_clients(const struct nbd_server *server, struct nbd_client_info *out,
+			    unsigned max);
+
+#endif

@@ -1,0 +1,27 @@
+# tapdisk: the server, tap-ctl and xmsnap
+TAPDISK_ROOMS := loop engine drivers core front control jobs
+TAPDISK_SRC := $(foreach d,$(TAPDISK_ROOMS),$(wildcard tapdisk/$(d)/*.c))
+TAPDISK_OBJ := $(call obj,$(TAPDISK_SRC))
+TAPDISK_LIBS := $(LIB_LIBS) -luv -luring -laio -ljansson -lgnutls
+
+ifneq ($(wildcard tapdisk/main.c),)
+PROGRAMS += $(BUILD)/bin/tapdisk
+$(BUILD)/bin/tapdisk: $(call obj,$(wildcard tapdisk/*.c)) $(TAPDISK_OBJ) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS)
+endif
+
+ifneq ($(wildcard tapdisk/ctl/*.c),)
+PROGRAMS += $(BUILD)/bin/tap-ctl
+$(BUILD)/bin/tap-ctl: $(call obj,$(wildcard tapdisk/ctl/*.c)) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -ljansson
+endif
+
+ifneq ($(wildcard tapdisk/xmsnap/*.c),)
+PROGRAMS += $(BUILD)/bin/xmsnap
+$(call obj,$(wildcard tapdisk/xmsnap/*.c)): CFLAGS_ALL += $(shell pkg-config --cflags libxml-2.0)
+$(BUILD)/bin/xmsnap: $(call obj,$(wildcard tapdisk/xmsnap/*.c)) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -ljansson -lxml2
+endif
