@@ -190,6 +190,12 @@ int path_to_url(const char *posix, char *out, size_t room)
 	return rc;
 }
 
+/* A byte of a UTF-8 character that is not its first. */
+static bool is_continuation(char c)
+{
+	return ((unsigned char)c & 0xc0) == 0x80;
+}
+
 const char *path_quote(const char *text, char *out, size_t room)
 {
 	size_t n = 0;
@@ -199,9 +205,13 @@ const char *path_quote(const char *text, char *out, size_t room)
 		bool escape = c < 0x20 || c == 0x7f || c == '\'' || c == '\\';
 		size_t need = escape ? 4 : 1;
 
-		if (n + need + 4 > room) { /* the mark of a cut, three bytes of UTF-8 */
-			while (n && ((unsigned char)out[n - 1] & 0xc0) == 0x80)
-				n--; /* not in the middle of a character */
+		if (n + need + 4 > room) {	      /* the mark of a cut, three bytes of UTF-8 */
+			if (is_continuation(*text)) { /* not in the middle of a character */
+				while (n && is_continuation(out[n - 1]))
+					n--;
+				if (n && (unsigned char)out[n - 1] >= 0xc0)
+					n--;
+			}
 			snprintf(out + n, room - n, "%s", room - n > 3 ? "…" : "");
 			return out;
 		}
