@@ -23,7 +23,7 @@ struct bat_shape {
 	uint32_t entries; /* to look at: max_entries of the header */
 	uint32_t blocks;  /* of them in use by the virtual size; the rest must be unused */
 	uint32_t block_sectors;
-	uint64_t first_sector; /* where the data area begins */
+	uint64_t first_sector; /* where the data area begins; > 0: the footer copy is at 0 */
 	uint64_t
 		end_sector; /* where it ends: sector of the end footer, or of the end of the file */
 };
