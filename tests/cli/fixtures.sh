@@ -45,10 +45,25 @@ for size in 127G 200G 2040G; do
 	"$BIN/vhd-util" info --json large.vhd | grep -Eq "\"virtual_size\": ?$want\b" ||
 		fail "$size: qemu's size is $want; $("$BIN/vhd-util" info --json large.vhd)"
 done
-# what the format's description says of qemu's images
-qemu-img create -q -f vpc -o subformat=dynamic,force_size=on e.vhd 16M >/dev/null
-[ "$(stat -c %s e.vhd)" = 2560 ] || fail "an empty image of qemu has $(stat -c %s e.vhd) bytes"
-check_out 16 "$BIN/vhd-util" query -n e.vhd -v
+# what doc/format.md says of qemu's images; none of them is a disk of another size to us
+# qemu_footer OPTIONS SIZE FILE-BYTES DISK-BYTES GEOMETRY CREATOR
+qemu_footer() {
+	local got
+	qemu-img create -q -f vpc -o "$1" e.vhd "$2" >/dev/null || fail "qemu-img create"
+	got="$(stat -c %s e.vhd) $(footer_hex 48 8) $(footer_hex 56 4) $(footer_hex 28 4)"
+	[ "$got" = "$3 $(printf %016x "$4") $5 $6" ] || fail "qemu ($1, $2) writes $got"
+	"$BIN/vhd-util" info --json e.vhd | grep -Eq "\"virtual_size\": ?$4\b" || fail "$1, $2: not $4"
+	check_out "e.vhd is valid" "$BIN/vhd-util" check e.vhd
+}
+footer_hex() { tail -c 512 e.vhd | od -An -v -tx1 -j "$1" -N "$2" | tr -d ' \n'; }
+qemu_footer subformat=fixed,force_size=on 3M 3146240 $((3 << 20)) ffff10ff 71656d32
+qemu_footer subformat=fixed 3M 3168768 3168256 005b0411 71656d75
+qemu_footer subformat=dynamic 16M 2560 16781312 01e20411 71656d75
+qemu_footer subformat=dynamic,force_size=on 16M 2560 $((16 << 20)) ffff10ff 71656d32
+# the header of an empty disk of 16 MiB is the same whoever writes it
+"$BIN/vhd-util" create --force -n ours.vhd --size 16M || fail "create"
+cmp <(head -c 1536 e.vhd | tail -c 1024) <(head -c 1536 ours.vhd | tail -c 1024) ||
+	fail "qemu's header is another than ours"
 
 # and the other way round: what we make, qemu and 7-Zip read alike
 need 7zz
