@@ -92,7 +92,7 @@ static int hold_old(struct atomic *a, struct vhd_error *err)
 
 static int open_in_place(struct atomic *a, struct vhd_error *err)
 {
-	int rc = io_file_open(a->path, IO_FILE_WRITE, &a->io, err);
+	int rc = io_file_open(a->path, a->io_flags, &a->io, err);
 	uint64_t bytes;
 
 	if (!rc)
@@ -118,19 +118,22 @@ static int open_temp(struct atomic *a, struct vhd_error *err)
 
 	if (fd < 0)
 		return error_system(err, fd, "create", a->path);
-	rc = io_file_from_fd(fd, a->path, IO_FILE_WRITE, &a->io, err);
+	rc = io_file_from_fd(fd, a->path, a->io_flags, &a->io, err);
 	if (rc < 0)
 		close(fd);
 	return rc;
 }
 
-int atomic_begin(const char *path, bool force, struct atomic *out, struct vhd_error *err)
+int atomic_begin(const char *path, unsigned flags, struct atomic *out, struct vhd_error *err)
 {
+	bool force = flags & ATOMIC_FORCE;
 	int target = look_at_target(path, force, err), rc = 0;
-	struct atomic a = { .replace = force };
+	struct atomic a = { .replace = force, .io_flags = IO_FILE_WRITE };
 
 	if (target < 0)
 		return target;
+	if (flags & ATOMIC_DIRECT)
+		a.io_flags |= IO_FILE_DIRECT;
 	/* a link stays: the file behind it gets the new content */
 	a.path = target == TARGET_REPLACED ? realpath(path, NULL) : strdup(path);
 	if (!a.path)

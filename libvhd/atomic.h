@@ -18,14 +18,21 @@ struct atomic {
 	char *temp;	    /* owned; NULL: in place */
 	struct vhd_io *old; /* owned; what is to be replaced, locked; may be NULL */
 	bool replace;
+	unsigned io_flags; /* enum io_file_flags */
 };
 
 /* Could atomic_begin take @path?  Changes nothing. */
 VHD_MUST int atomic_check(const char *path, bool force, struct vhd_error *err);
 
-/* @force: an existing file is replaced at commit; else it is -EEXIST, and so is one that
- * appears before the commit.  -VHD_E_NOT_FILE, -VHD_E_BUSY. */
-VHD_MUST int atomic_begin(const char *path, bool force, struct atomic *out, struct vhd_error *err);
+enum atomic_flags {
+	ATOMIC_FORCE = 1 << 0,	/* an existing file is replaced at commit */
+	ATOMIC_DIRECT = 1 << 1, /* O_DIRECT where the storage takes it */
+};
+
+/* Without ATOMIC_FORCE an existing file is -EEXIST, and so is one that appears before the
+ * commit.  -VHD_E_NOT_FILE, -VHD_E_BUSY. */
+VHD_MUST int atomic_begin(const char *path, unsigned flags, struct atomic *out,
+			  struct vhd_error *err);
 
 /* Everything written is durable (@sync) and the target has its name.  Closes; on failure
  * nothing is left behind, unless only the sync of the directory failed. */

@@ -417,7 +417,7 @@ static int run(struct merge *m)
 
 	if (!rc)
 		rc = begin_state(m);
-	if (!rc && (rc = copy_start(COPY_THREADS, JOBS, &m->copier)) < 0)
+	if (!rc && (rc = copy_start(copy_threads(target->io), JOBS, &m->copier)) < 0)
 		error_system(m->err, rc, "coalesce", target->io->name);
 	if (!rc)
 		rc = move(m);

@@ -1,33 +1,29 @@
 /* convert-file.c - a disk into a file, with many requests in flight
  *
- * The disk is cut into pieces of at most 2 MiB, none across a block border of
- * a dynamic target.  A piece is read and looked through for zeros by a worker;
- * the owner, in order, gives the blocks that have data their places; a worker
- * writes it.  Raw and fixed targets need no places: one step does it.
- * The target is private until the caller names it, so its metadata is written
- * last, in any order.
+ * The disk is cut into pieces of at most 1 MiB.  A worker reads a piece and looks
+ * through it for zeros; for a dynamic target it then, in its turn, gives the
+ * blocks that have data their places, so that equal disks become equal files;
+ * then it writes.  The target is private until the caller names it, so its metadata
+ * is written last, in any order.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/bits.h"
-#include "base/cleanup.h"
-#include "base/endian.h"
 #include "base/number.h"
-#include "batmap.h"
 #include "bitmap.h"
+#include "convert-dynamic.h"
+#include "convert-source.h"
 #include "convert.h"
 #include "copy.h"
 #include "error.h"
 
-#define PIECE_BYTES (2ull << 20)
+#define PIECE_BYTES (1ull << 20)
 #define ZERO_GRAIN  (64u << 10) /* zeros shorter than this are written */
-#define EXTENTS	    64
-#define JOBS	    4u
+#define JOBS	    6u
 
 struct converter {
-	struct vhd_chain *chain;
+	struct convert_source source;
 	struct vhd_io *io;
 	struct convert_target *target;
 	const struct vhd_progress *progress;
@@ -35,16 +31,9 @@ struct converter {
 	struct copier *copier;
 	struct vhd_error *err;
 	uint64_t source_size, done;
-	uint64_t grain; /* bytes: no segment crosses a multiple of it, nor of the block size */
 	unsigned flying;
-	/* dynamic */
-	uint8_t *bat; /* big-endian, as written */
+	struct convert_dynamic dynamic;
 	uint64_t device_bytes;
-	uint64_t next;	 /* sector from which the next block is placed */
-	uint8_t *bitmap; /* a page whose end is a bitmap of ones */
-	uint32_t page_bytes;
-	/* the last known stretch of data of a flat leaf's file */
-	uint64_t data_start, data_end;
 };
 
 static bool is_dynamic(const struct converter *c)
@@ -60,167 +49,69 @@ static int cancelled(struct converter *c)
 	return 0;
 }
 
-/* ── reading ── */
+/* ── placing ── */
 
-/* Take what of [*offset, *offset + *length) of a flat leaf's file may hold data;
- * false: none of it. */
-static bool skip_hole(struct converter *c, struct vhd_io *io, uint64_t *offset, uint64_t *length)
+/* Old contents of a device must not show through what is skipped. */
+static int clear_block(struct converter *c, uint64_t data)
 {
-	uint64_t end = *offset + *length;
-
-	if (*offset >= c->data_end || end <= c->data_start || *offset < c->data_start) {
-		if (io_data(io, *offset, &c->data_start, &c->data_end) < 0) {
-			c->data_start = *offset; /* cannot tell: all data */
-			c->data_end = UINT64_MAX;
-		}
-	}
-	if (c->data_start >= end || c->data_start == c->data_end)
-		return false;
-	if (c->data_start > *offset)
-		*offset = c->data_start;
-	/* data may begin again behind data_end: then the rest is read as well */
-	*length = end - *offset;
-	return true;
+	if (!c->io->device)
+		return 0;
+	if (data + c->target->plan.header.block_size + VHD_FOOTER_BYTES > c->device_bytes)
+		return -ENOSPC;
+	return io_zero(c->io, data, c->target->plan.header.block_size);
 }
 
-/* Add the segments of one extent; only the first @length bytes of a raw file's
- * last sector are there. */
-static bool add_extent(struct converter *c, struct copy_job *job, const struct chain_ext *e)
+/* The bitmap of a block that has just got its place: with the first data of the job where it
+ * lies right before it, so that they are one write. */
+static int put_bitmap(struct converter *c, struct copy_job *job, uint32_t block, uint64_t data,
+		      bool joined)
 {
-	struct vhd_image *img = c->chain->images[e->layer];
-	uint64_t from = e->file_sector * VHD_SECTOR, to = e->sector * VHD_SECTOR;
-	uint64_t length = e->count * VHD_SECTOR, start = from;
-	bool flat = img->type == VHD_TYPE_RAW || img->type == VHD_TYPE_FIXED;
+	struct convert_dynamic *d = &c->dynamic;
 
-	if (img->type == VHD_TYPE_RAW)
-		length = number_min(length, img->file_bytes - from);
-	if (flat && e->layer == 0 && !skip_hole(c, img->io, &from, &length))
-		return true;
-	to += from - start;
-	while (length) {
-		uint64_t n = number_min(length, c->grain - to % c->grain);
-		struct copy_segment s = { .from = img->io,
-					  .from_offset = from,
-					  .to = c->io,
-					  .to_offset = to,
-					  .length = (uint32_t)n };
-
-		if (!copy_add(job, &s))
-			return false;
-		from += n;
-		to += n;
-		length -= n;
-	}
-	return true;
-}
-
-/* Fill @job with data of [at, end); where it ended.  Negative: an error. */
-static int fill_job(struct converter *c, struct copy_job *job, uint64_t *at, uint64_t end)
-{
-	while (*at < end) {
-		struct chain_ext ext[EXTENTS];
-		int n = chain_lookup(c->chain, *at / VHD_SECTOR, (end - *at) / VHD_SECTOR, ext,
-				     EXTENTS, c->err);
-
-		if (n < 0)
-			return n;
-		for (int i = 0; i < n; i++) {
-			if (job->count + (ext[i].count * VHD_SECTOR) / c->grain + 2 > COPY_SEGMENTS)
-				return 0;
-			if (!ext[i].zero && !add_extent(c, job, &ext[i]))
-				return error_set(c->err, -EINVAL, "a piece is too large to copy");
-			*at = (ext[i].sector + ext[i].count) * VHD_SECTOR;
-		}
-	}
+	convert_dynamic_page(d, block, c->target->size);
+	if (!joined)
+		return io_write(c->io, d->page, d->page_bytes, data - d->page_bytes);
+	memcpy(job->buffer - d->page_bytes, d->page, d->page_bytes);
+	job->head = d->page_bytes;
 	return 0;
 }
 
-/* ── placing and writing ── */
-
-static uint64_t place_next(struct converter *c)
+/* Turn disk offsets into file offsets, for segments that are not zero.  In a worker, but
+ * in one at a time. */
+static int place_job(struct copy_job *job, void *arg)
 {
-	uint32_t sectors = c->target->plan.header.block_size / VHD_SECTOR;
-	uint64_t at = c->target->plan.align ? bitmap_align(c->next, sectors) : c->next;
-
-	c->next = at + bitmap_stride(sectors);
-	return at;
-}
-
-/* The bitmap of a block that has just got its place: all ones (ORDER 9). */
-static int write_bitmap(struct converter *c, uint64_t entry, uint64_t present)
-{
-	uint32_t sectors = c->target->plan.header.block_size / VHD_SECTOR;
-	uint64_t end = (entry + bitmap_sectors(sectors)) * VHD_SECTOR;
-	uint32_t bytes = c->target->plan.align ? c->page_bytes :
-						 bitmap_sectors(sectors) * VHD_SECTOR;
-	CLEANUP_FREE uint8_t *partial = NULL;
-
-	if (present == sectors)
-		return io_write(c->io, c->bitmap + c->page_bytes - bytes, bytes, end - bytes);
-	partial = calloc(1, bytes);
-	if (!partial)
-		return -ENOMEM;
-	bits_set_range(partial + bytes - bitmap_sectors(sectors) * VHD_SECTOR, 0, present);
-	return io_write(c->io, partial, bytes, end - bytes);
-}
-
-/* Old contents of a device must not show through what is skipped. */
-static int clear_block(struct converter *c, uint64_t entry)
-{
-	uint32_t sectors = c->target->plan.header.block_size / VHD_SECTOR;
-
-	if (!c->io->device)
-		return 0;
-	return io_zero(c->io, (entry + bitmap_sectors(sectors)) * VHD_SECTOR,
-		       (uint64_t)sectors * VHD_SECTOR);
-}
-
-static int place_block(struct converter *c, uint32_t block, uint64_t *entry)
-{
+	struct converter *c = arg;
 	uint64_t block_size = c->target->plan.header.block_size;
-	uint64_t left = c->target->size - block * block_size;
-	uint8_t *slot = c->bat + block * 4ull;
-	int rc;
-
-	if (be32_load(slot) != VHD_BAT_UNUSED) {
-		*entry = be32_load(slot);
-		return 0;
-	}
-	*entry = place_next(c);
-	if (c->io->device && c->next * VHD_SECTOR + VHD_FOOTER_BYTES > c->device_bytes)
-		return -ENOSPC;
-	be32_store(slot, (uint32_t)*entry);
-	rc = clear_block(c, *entry);
-	if (!rc)
-		rc = write_bitmap(c, *entry, number_min(block_size, left) / VHD_SECTOR);
-	return rc;
-}
-
-/* Turn disk offsets into file offsets, for segments that are not zero. */
-static int place_job(struct converter *c, struct copy_job *job)
-{
-	uint64_t block_size = c->target->plan.header.block_size;
-	uint32_t bitmap = bitmap_sectors((uint32_t)(block_size / VHD_SECTOR));
+	bool first = true;
 
 	for (unsigned i = 0; i < job->count; i++) {
 		struct copy_segment *s = &job->segment[i];
-		uint64_t entry, in = s->to_offset % block_size;
-		int rc;
+		uint32_t block = (uint32_t)(s->to_offset / block_size), entry;
+		uint64_t in = s->to_offset % block_size, data;
+		int rc = 0;
 
 		if (s->skip)
 			continue;
-		rc = place_block(c, (uint32_t)(s->to_offset / block_size), &entry);
+		if (convert_dynamic_place(&c->dynamic, block, &entry)) {
+			data = convert_dynamic_data(&c->dynamic, entry);
+			rc = clear_block(c, data);
+			if (!rc)
+				rc = put_bitmap(c, job, block, data, first && !in && !i);
+		}
 		if (rc < 0)
-			return error_system(c->err, rc, "write", c->io->name);
-		s->to_offset = (entry + bitmap) * VHD_SECTOR + in;
+			return rc;
+		s->to_offset = convert_dynamic_data(&c->dynamic, entry) + in;
+		first = false;
 	}
 	return 0;
 }
+
+/* ── moving ── */
 
 static int job_error(struct converter *c, const struct copy_job *job)
 {
 	const struct copy_segment *s = &job->segment[job->failed];
-	bool reading = job->step != COPY_WRITE && job->read < job->bytes;
+	bool reading = job->fault == COPY_FAULT_READ;
 
 	if (job->err == -VHD_E_TRUNCATED)
 		return error_at(
@@ -232,7 +123,6 @@ static int job_error(struct converter *c, const struct copy_job *job)
 			    reading && s->from ? s->from->name : c->io->name);
 }
 
-/* Collect one job; what was read goes on to be written. */
 static int collect(struct converter *c)
 {
 	struct copy_job *job = copy_collect(c->copier);
@@ -241,16 +131,8 @@ static int collect(struct converter *c)
 	c->flying--;
 	if (job->err) {
 		rc = job_error(c, job);
-	} else if (job->step == COPY_READ) {
-		rc = place_job(c, job);
-		if (!rc) {
-			job->step = COPY_WRITE;
-			copy_submit(c->copier, job);
-			c->flying++;
-			return 0;
-		}
 	} else {
-		c->result->data_bytes += job->written;
+		c->result->data_bytes += job->written - job->head;
 		c->done = number_max(c->done, job->cookie);
 		rc = cancelled(c);
 	}
@@ -294,7 +176,7 @@ static int copy_pieces(struct converter *c)
 		rc = take_job(c, &job);
 		if (rc < 0)
 			break;
-		rc = fill_job(c, job, &at, stop);
+		rc = convert_source_fill(&c->source, job, c->io, &at, stop, c->err);
 		if (rc < 0 || !job->count) {
 			copy_put(c->copier, job);
 			c->done = number_max(c->done, at);
@@ -305,7 +187,9 @@ static int copy_pieces(struct converter *c)
 		job->cookie = at;
 		/* on a device what is skipped would keep its old contents */
 		job->skip_zeros = is_dynamic(c) || !c->io->device;
-		job->step = is_dynamic(c) ? COPY_READ : COPY_BOTH;
+		job->grain = c->source.grain;
+		job->place = is_dynamic(c) ? place_job : NULL;
+		job->place_arg = c;
 		copy_submit(c->copier, job);
 		c->flying++;
 	}
@@ -325,68 +209,34 @@ static int copy_pieces(struct converter *c)
 static int begin_dynamic(struct converter *c)
 {
 	const struct plan *p = &c->target->plan;
-	uint32_t sectors = p->header.block_size / VHD_SECTOR;
-	uint32_t bytes = bitmap_sectors(sectors) * VHD_SECTOR;
+	int rc = convert_dynamic_init(&c->dynamic, p, p->metadata_end);
 
-	c->grain = number_min(c->grain, p->header.block_size);
-	c->bat = malloc(p->bat_bytes);
-	c->page_bytes = (uint32_t)number_round_up(bytes, VHD_ALIGN);
-	c->bitmap = calloc(1, c->page_bytes);
-	if (!c->bat || !c->bitmap)
-		return error_system(c->err, -ENOMEM, "convert to", c->io->name);
-	memset(c->bat, 0xff, p->bat_bytes);
-	bits_set_range(c->bitmap + c->page_bytes - bytes, 0, sectors);
-	c->next = p->metadata_end / VHD_SECTOR;
-	return io_size(c->io, &c->device_bytes);
+	c->source.grain = (uint32_t)number_min(c->source.grain, p->header.block_size);
+	if (!rc)
+		rc = io_size(c->io, &c->device_bytes);
+	return rc < 0 ? error_system(c->err, rc, "convert to", c->io->name) : 0;
 }
 
-/* Bits of all allocated blocks, but of a partial last one. */
-static int write_batmap(struct converter *c)
+static int put_metadata(void *arg, const void *data, size_t length, uint64_t offset)
 {
-	const struct plan *p = &c->target->plan;
-	uint8_t raw[VHD_BATMAP_HEADER_BYTES];
-	CLEANUP_FREE uint8_t *map = calloc(1, 2 * p->batmap_bytes);
-	uint64_t covered = batmap_covered_bytes(c->target->size, p->header.block_size,
-						p->batmap_bytes);
-	int rc;
-
-	if (!map)
-		return -ENOMEM;
-	for (uint32_t b = 0; b < c->target->size / p->header.block_size; b++)
-		if (be32_load(c->bat + b * 4ull) != VHD_BAT_UNUSED)
-			bits_set(map, b);
-	plan_batmap_header(p, raw);
-	be32_store(raw + BATMAP_CHECKSUM,
-		   batmap_checksum(map, covered, be32_load(raw + BATMAP_VERSION)));
-	rc = io_write(c->io, raw, sizeof(raw), p->batmap_at);
-	return rc < 0 ? rc : io_write(c->io, map, 2 * p->batmap_bytes, p->batmap_at + sizeof(raw));
+	return io_write(arg, data, length, offset);
 }
 
-static int write_metadata(struct converter *c)
+static int end_dynamic(struct converter *c)
 {
-	const struct plan *p = &c->target->plan;
-	uint8_t footer[VHD_FOOTER_BYTES], header[VHD_HEADER_BYTES];
-	uint64_t end = number_max(c->next * VHD_SECTOR, p->metadata_end), device;
+	uint64_t end = convert_dynamic_end(&c->dynamic);
+	uint8_t footer[VHD_FOOTER_BYTES];
 	int rc = 0;
 
-	if (c->io->device) {
-		rc = io_size(c->io, &device);
-		if (!rc && device < end + VHD_FOOTER_BYTES)
-			rc = -ENOSPC;
-		end = number_round_down(device, VHD_SECTOR) - VHD_FOOTER_BYTES;
-	}
-	footer_encode(&p->footer, footer);
-	header_encode(&p->header, header);
+	if (c->io->device && c->device_bytes < end + VHD_FOOTER_BYTES)
+		rc = -ENOSPC;
+	if (c->io->device)
+		end = number_round_down(c->device_bytes, VHD_SECTOR) - VHD_FOOTER_BYTES;
+	footer_encode(&c->target->plan.footer, footer);
 	if (!rc)
-		rc = io_write(c->io, header, sizeof(header), p->footer.data_offset);
-	if (!rc)
-		rc = io_write(c->io, c->bat, p->bat_bytes, p->header.table_offset);
-	if (!rc && p->batmap)
-		rc = write_batmap(c);
+		rc = convert_dynamic_metadata(&c->dynamic, &c->target->plan, put_metadata, c->io);
 	if (!rc)
 		rc = io_write(c->io, footer, sizeof(footer), end);
-	if (!rc)
-		rc = io_write(c->io, footer, sizeof(footer), 0);
 	c->result->file_bytes = end + VHD_FOOTER_BYTES;
 	return rc < 0 ? error_system(c->err, rc, "write", c->io->name) : 0;
 }
@@ -441,15 +291,14 @@ int convert_to_file(struct vhd_chain *chain, struct vhd_io *io, struct convert_t
 		    const struct vhd_progress *progress, struct vhd_convert_result *result,
 		    struct vhd_error *err)
 {
-	struct converter c = { .chain = chain,
+	struct converter c = { .source = { .chain = chain, .grain = ZERO_GRAIN },
 			       .io = io,
 			       .target = target,
 			       .progress = progress,
 			       .result = result,
 			       .err = err,
-			       .source_size = vhd_size(chain),
-			       .grain = ZERO_GRAIN };
-	int rc = copy_start(COPY_THREADS, JOBS, &c.copier);
+			       .source_size = vhd_size(chain) };
+	int rc = copy_start(copy_threads(io), JOBS, &c.copier);
 
 	if (rc < 0)
 		return error_system(err, rc, "convert to", io->name);
@@ -457,9 +306,8 @@ int convert_to_file(struct vhd_chain *chain, struct vhd_io *io, struct convert_t
 	if (!rc)
 		rc = copy_pieces(&c);
 	if (!rc)
-		rc = is_dynamic(&c) ? write_metadata(&c) : end_flat(&c);
+		rc = is_dynamic(&c) ? end_dynamic(&c) : end_flat(&c);
 	copy_stop(c.copier);
-	free(c.bat);
-	free(c.bitmap);
+	convert_dynamic_release(&c.dynamic);
 	return rc;
 }

@@ -29,6 +29,8 @@
 #define MIB	   (1ull << 20)
 #define GZIP_MAGIC "\x1f\x8b"
 
+#define DIRECT_BLOCK_MIN (512u << 10)
+
 struct conversion {
 	const char *source, *destination;
 	const struct vhd_convert_options *o;
@@ -267,6 +269,21 @@ static bool is_gzip(const char *path)
 
 /* ── the ways ── */
 
+/* Where the disk is waited for anyway, large writes go straight to it: that neither costs a
+ * copy nor drives others' data out of memory.  Blocks that are small or lie between
+ * pages are better gathered in the cache. */
+static int begin_target(struct conversion *v, const struct convert_target *t, struct atomic *a)
+{
+	const struct plan *p = &t->plan;
+	bool large = v->to != VHD_FORMAT_DYNAMIC ||
+		     (p->align && p->header.block_size >= DIRECT_BLOCK_MIN);
+	unsigned flags = v->o->force ? ATOMIC_FORCE : 0;
+
+	if (!v->o->no_sync && large)
+		flags |= ATOMIC_DIRECT;
+	return atomic_begin(v->destination, flags, a, v->err);
+}
+
 static int to_file(struct conversion *v)
 {
 	struct convert_target t;
@@ -274,7 +291,7 @@ static int to_file(struct conversion *v)
 	int rc = make_target(v, v->chain->images[0]->size, &t);
 
 	if (!rc)
-		rc = atomic_begin(v->destination, v->o->force, &a, v->err);
+		rc = begin_target(v, &t, &a);
 	if (rc < 0)
 		return rc;
 	rc = convert_to_file(v->chain, a.io, &t, &v->o->progress, v->result, v->err);
@@ -311,7 +328,7 @@ static int to_stream(struct conversion *v)
 	int rc = 0, fd, closed;
 
 	if (!stdout_too)
-		rc = atomic_begin(v->destination, v->o->force, &a, v->err);
+		rc = atomic_begin(v->destination, v->o->force ? ATOMIC_FORCE : 0, &a, v->err);
 	if (rc < 0)
 		return rc;
 	fd = stdout_too ? dup(STDOUT_FILENO) : dup(io_file_fd(a.io));
@@ -344,7 +361,7 @@ static int pipe_to_file(struct conversion *v)
 	int rc = open_source_stream(v, &in);
 
 	if (!rc)
-		rc = atomic_begin(v->destination, v->o->force, &a, v->err);
+		rc = atomic_begin(v->destination, v->o->force ? ATOMIC_FORCE : 0, &a, v->err);
 	if (rc < 0) {
 		stream_close(in, NULL);
 		return rc;

@@ -3,7 +3,9 @@
  *   idle ─take─► owner ─submit─► queue ─worker─► done ─collect─► owner ─put─► idle
  *
  * One mutex guards the lists and the states.  Jobs are collected in the order
- * they were submitted, so that a cursor moves forward only.
+ * they were submitted, so that a cursor moves forward only; those with a place
+ * function get their turns in that order too.  A worker that waits for its
+ * turn waits for jobs that were taken before its own, so some worker always moves.
  */
 #include "copy.h"
 
@@ -11,14 +13,21 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/number.h"
 #include "zeros.h"
+
+#define THREADS_MIN    2u /* one reads while another writes */
+#define THREADS_MAX    4u
+#define THREADS_DIRECT 4u /* requests in flight; they cost no processor */
 
 enum job_state { JOB_HELD, JOB_QUEUED, JOB_RUNNING, JOB_DONE };
 
 struct slot {
 	struct copy_job job; /* first: a job is its slot */
 	enum job_state state;
+	uint64_t turn; /* with a place function: among those */
 };
 
 struct copier {
@@ -26,7 +35,8 @@ struct copier {
 	unsigned jobs, threads;
 	pthread_t *thread;
 	pthread_mutex_t lock;
-	pthread_cond_t work, finished;
+	pthread_cond_t work, finished, placed;
+	uint64_t turns, turn; /* handed out; whose it is */
 	struct copy_job *idle;
 	struct copy_job *first, *last; /* submitted, in order */
 	bool stop;
@@ -84,9 +94,11 @@ static bool joins(const struct copy_segment *a, const struct copy_segment *b, ui
 	return !b->skip && b->to == a->to && b->to_offset == a->to_offset + length;
 }
 
-/* Segments whose targets follow each other are written at once. */
+/* Segments whose targets follow each other are written at once, the first run with the head
+ * before it. */
 static int write_all(struct copy_job *job)
 {
+	uint32_t head = job->head;
 	uint8_t *at = job->buffer;
 
 	for (unsigned i = 0, end; i < job->count; i = end) {
@@ -98,8 +110,9 @@ static int write_all(struct copy_job *job)
 		if (s->to && !s->skip) {
 			for (; end < job->count && joins(s, &job->segment[end], length); end++)
 				length += job->segment[end].length;
-			rc = io_write(s->to, at, length, s->to_offset);
+			rc = io_write(s->to, at - head, head + length, s->to_offset - head);
 			job->written += length;
+			head = 0;
 		}
 		if (rc < 0) {
 			job->failed = i;
@@ -110,21 +123,77 @@ static int write_all(struct copy_job *job)
 	return 0;
 }
 
-static void perform(struct copy_job *job)
+/* The end of the segments that are skipped with segment @from or not at all. */
+static unsigned grain_end(const struct copy_job *job, unsigned from)
 {
-	uint8_t *at = job->buffer;
+	const struct copy_segment *s = &job->segment[from];
+	unsigned end = from + 1;
 
-	bool look = job->skip_zeros && job->step != COPY_WRITE;
+	while (job->grain && end < job->count && job->segment[end].to == s->to &&
+	       job->segment[end].to_offset / job->grain == s->to_offset / job->grain)
+		end++;
+	return end;
+}
 
-	job->err = job->step == COPY_WRITE ? 0 : read_all(job);
-	for (unsigned i = 0; !job->err && look && i < job->count; i++) {
-		struct copy_segment *s = &job->segment[i];
+static void find_zeros(struct copy_job *job)
+{
+	const uint8_t *at = job->buffer;
 
-		s->skip = !s->from || zeros_are(at, s->length);
-		at += s->length;
+	for (unsigned i = 0, end; i < job->count; i = end) {
+		bool zero = true;
+
+		end = grain_end(job, i);
+		for (unsigned k = i; k < end; k++) {
+			const struct copy_segment *s = &job->segment[k];
+
+			zero = zero && (!s->from || zeros_are(at, s->length));
+			at += s->length;
+		}
+		for (unsigned k = i; k < end; k++)
+			job->segment[k].skip = zero;
 	}
-	if (!job->err && job->step != COPY_READ)
-		job->err = write_all(job);
+}
+
+static int fault(struct copy_job *job, enum copy_fault fault, int rc)
+{
+	if (rc < 0)
+		job->fault = fault;
+	return rc;
+}
+
+/* Every job with a place function takes its turn, whether it got that far or not. */
+static int take_turn(struct copier *c, struct slot *slot, int rc)
+{
+	struct copy_job *job = &slot->job;
+
+	pthread_mutex_lock(&c->lock);
+	while (c->turn != slot->turn)
+		pthread_cond_wait(&c->placed, &c->lock);
+	pthread_mutex_unlock(&c->lock);
+	if (!rc)
+		rc = fault(job, COPY_FAULT_PLACE, job->place(job, job->place_arg));
+	pthread_mutex_lock(&c->lock);
+	c->turn++;
+	pthread_cond_broadcast(&c->placed);
+	pthread_mutex_unlock(&c->lock);
+	return rc;
+}
+
+static void perform(struct copier *c, struct slot *slot)
+{
+	struct copy_job *job = &slot->job;
+	int rc = 0;
+
+	if (job->step != COPY_WRITE) {
+		rc = fault(job, COPY_FAULT_READ, read_all(job));
+		if (!rc && job->skip_zeros)
+			find_zeros(job);
+	}
+	if (job->place)
+		rc = take_turn(c, slot, rc);
+	if (!rc && job->step != COPY_READ)
+		rc = fault(job, COPY_FAULT_WRITE, write_all(job));
+	job->err = rc;
 }
 
 static struct slot *next_queued(struct copier *c)
@@ -154,7 +223,7 @@ static void *worker(void *arg)
 		}
 		slot->state = JOB_RUNNING;
 		pthread_mutex_unlock(&c->lock);
-		perform(&slot->job);
+		perform(c, slot);
 		pthread_mutex_lock(&c->lock);
 		slot->state = JOB_DONE;
 		pthread_cond_signal(&c->finished);
@@ -179,6 +248,17 @@ static int start_threads(struct copier *c, unsigned threads)
 	return 0;
 }
 
+unsigned copy_threads(const struct vhd_io *to)
+{
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (to->direct)
+		return THREADS_DIRECT;
+	if (processors < THREADS_MIN)
+		return THREADS_MIN;
+	return (unsigned)number_min((uint64_t)processors, THREADS_MAX);
+}
+
 int copy_start(unsigned threads, unsigned jobs, struct copier **out)
 {
 	struct copier *c = calloc(1, sizeof(*c));
@@ -189,14 +269,16 @@ int copy_start(unsigned threads, unsigned jobs, struct copier **out)
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_cond_init(&c->work, NULL);
 	pthread_cond_init(&c->finished, NULL);
+	pthread_cond_init(&c->placed, NULL);
 	c->slots = calloc(jobs, sizeof(*c->slots));
 	if (!c->slots)
 		goto fail;
 	for (; c->jobs < jobs; c->jobs++) {
 		struct copy_job *job = &c->slots[c->jobs].job;
 
-		if (posix_memalign((void **)&job->buffer, 4096, COPY_BUFFER))
+		if (posix_memalign((void **)&job->buffer, 4096, COPY_HEAD + COPY_BUFFER))
 			goto fail;
+		job->buffer += COPY_HEAD;
 		job->next = c->idle;
 		c->idle = job;
 	}
@@ -221,7 +303,8 @@ void copy_stop(struct copier *c)
 	for (unsigned i = 0; i < c->threads; i++)
 		pthread_join(c->thread[i], NULL);
 	for (unsigned i = 0; i < c->jobs; i++)
-		free(c->slots[i].job.buffer);
+		free(c->slots[i].job.buffer - COPY_HEAD);
+	pthread_cond_destroy(&c->placed);
 	pthread_cond_destroy(&c->finished);
 	pthread_cond_destroy(&c->work);
 	pthread_mutex_destroy(&c->lock);
@@ -243,8 +326,13 @@ struct copy_job *copy_take(struct copier *c)
 	job->reqs = 0;
 	job->step = COPY_BOTH;
 	job->skip_zeros = false;
+	job->grain = 0;
+	job->place = NULL;
+	job->place_arg = NULL;
+	job->head = 0;
 	job->cookie = 0;
 	job->err = 0;
+	job->fault = COPY_OK;
 	job->failed = 0;
 	job->read = 0;
 	job->written = 0;
@@ -267,8 +355,10 @@ void copy_submit(struct copier *c, struct copy_job *job)
 	struct slot *slot = (struct slot *)job;
 
 	job->next = NULL;
+	if (job->place)
+		slot->turn = c->turns++;
 	if (!c->threads) {
-		perform(job);
+		perform(c, slot);
 		slot->state = JOB_DONE;
 	} else {
 		slot->state = JOB_QUEUED;

@@ -129,7 +129,7 @@ int create_sparse_file(const char *path, const struct plan *p, bool force, struc
 {
 	uint64_t end = p->metadata_end;
 	struct atomic a;
-	int rc = atomic_begin(path, force, &a, err);
+	int rc = atomic_begin(path, force ? ATOMIC_FORCE : 0, &a, err);
 
 	if (rc < 0)
 		return rc;
@@ -202,7 +202,7 @@ static int create_fixed(const char *path, const struct plan *p, const struct vhd
 			struct vhd_error *err)
 {
 	struct atomic a;
-	int rc = atomic_begin(path, o->force, &a, err);
+	int rc = atomic_begin(path, o->force ? ATOMIC_FORCE : 0, &a, err);
 
 	if (rc < 0)
 		return rc;

@@ -7,12 +7,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -160,6 +162,7 @@ static int open_canonical_node(int fd, const struct stat *st, int oflags)
 static void enable_direct(struct io_file *f)
 {
 	int flags = fcntl(f->fd, F_GETFL);
+	struct statfs fs;
 
 	if (flags < 0 || fcntl(f->fd, F_SETFL, flags | O_DIRECT) < 0)
 		return;
@@ -175,6 +178,8 @@ static void enable_direct(struct io_file *f)
 		f->align = IO_FILE_ALIGN;
 	f->unit = f->align;
 	f->io.sector_bytes = f->align;
+	/* tmpfs takes the flag and ignores it */
+	f->io.direct = fstatfs(f->fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC;
 }
 
 /* Fill in what the descriptor f->fd tells. */

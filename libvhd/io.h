@@ -50,6 +50,7 @@ struct vhd_io {
 	const char *name; /* for messages and for finding parents; owned by the io */
 	bool writable;
 	bool device;		   /* a block device: fixed size, old contents */
+	bool direct;		   /* no cache between: large requests, several at a time, pay */
 	uint32_t sector_bytes;	   /* logical sector of the storage: 512 or 4096 */
 	uint64_t device_id, inode; /* identity, for cycles; 0, 0: unknown */
 	int64_t mtime;		   /* Unix seconds, when opened */

@@ -28,6 +28,27 @@ check_status 0 "$U" convert leaf.vhd flat.vhd
 check_status 0 "$U" compare leaf.vhd flat.vhd
 [ "$(stat -c %b flat.vhd)" -lt 16000 ] || fail "holes were written"
 
+# layers that alternate in small runs: right, and no more written than there is
+"$U" create -n mixed.vhd --size 8M
+at=0
+while [ $at -lt 3145728 ]; do
+	head -c 4608 /dev/urandom | "$U" write mixed.vhd --offset $at
+	at=$((at + 24576))
+done
+"$U" snapshot -n mixed2.vhd -p mixed.vhd
+for at in 1000 50000 1048064 2097152 8388096; do
+	head -c 512 /dev/zero | tr '\0' x | "$U" write mixed2.vhd --offset $at
+done
+for to in raw fixed dynamic; do
+	check_status 0 "$U" convert mixed2.vhd mixed.$to --to $to
+	check_status 0 "$U" compare mixed2.vhd mixed.$to
+	[ "$(stat -c %b mixed.$to)" -lt 9600 ] || fail "mixed to $to: holes were written"
+done
+# equal disks, equal places
+check_status 0 "$U" convert src.raw again.vhd
+for f in dyn again; do "$U" map $f.vhd --json | sed 's/"filename": *"[^"]*"//g' >$f.map; done
+cmp -s dyn.map again.map || fail "blocks lie elsewhere the second time"
+
 # pipes and gzip
 "$U" convert dyn.vhd - --to raw | cmp - src.raw || fail "to a pipe"
 "$U" convert - p.vhd <src.raw && "$U" compare p.vhd src.raw || fail "from a pipe"

@@ -56,7 +56,7 @@ static int make(const char *name, const char *content, bool force, bool commit)
 {
 	struct vhd_error err = { 0 };
 	struct atomic a;
-	int rc = atomic_begin(name, force, &a, &err);
+	int rc = atomic_begin(name, force ? ATOMIC_FORCE : 0, &a, &err);
 
 	if (rc < 0) {
 		ck_assert_int_eq(err.code, rc);
@@ -97,7 +97,7 @@ START_TEST(appears_meanwhile)
 	struct vhd_error err = { 0 };
 	struct atomic a;
 
-	ck_assert_int_eq(atomic_begin("t", false, &a, &err), 0);
+	ck_assert_int_eq(atomic_begin("t", 0, &a, &err), 0);
 	put("t", "theirs");
 	ck_assert_int_eq(atomic_commit(&a, true, &err), -EEXIST);
 	expect_only("theirs");
