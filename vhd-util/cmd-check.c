@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "command.h"
 #include "libvhd/base/list.h"
 #include "libvhd/error.h"
-#include "print.h"
 
 #define KEPT_MAX 10000u /* the rest is counted */
 

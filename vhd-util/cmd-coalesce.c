@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "cli/print.h"
 #include "command.h"
-#include "print.h"
 
 static void print_result(const char *path, const struct vhd_coalesce_result *r)
 {

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "command.h"
-#include "print.h"
 
 static int format_of(const char *text, enum vhd_format *out)
 {

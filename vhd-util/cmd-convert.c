@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "command.h"
-#include "print.h"
 
 /* Index of @text in a NULL-terminated list; -1: not there. */
 static int index_of(const char *text, const char *const *names)

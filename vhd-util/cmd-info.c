@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "command.h"
 #include "headers.h"
 #include "libvhd/base/cleanup.h"
@@ -16,7 +17,6 @@
 #include "libvhd/error.h"
 #include "libvhd/path.h"
 #include "peek.h"
-#include "print.h"
 
 /* One image of the chain, as found. */
 struct layer {

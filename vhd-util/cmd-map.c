@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "command.h"
 #include "libvhd/base/cleanup.h"
 #include "libvhd/base/number.h"
@@ -16,7 +17,6 @@
 #include "libvhd/error.h"
 #include "libvhd/path.h"
 #include "picture.h"
-#include "print.h"
 
 #define EXTENTS_MAX 256
 

@@ -9,13 +9,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "command.h"
 #include "libvhd/base/cleanup.h"
 #include "libvhd/base/number.h"
 #include "libvhd/chain.h"
 #include "libvhd/error.h"
 #include "peek.h"
-#include "print.h"
 
 #define MIB_SHIFT 20
 

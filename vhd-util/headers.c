@@ -10,13 +10,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/print.h"
 #include "headers.h"
 #include "libvhd/base/cleanup.h"
 #include "libvhd/base/endian.h"
 #include "libvhd/base/number.h"
 #include "libvhd/locator.h"
 #include "libvhd/utf16.h"
-#include "print.h"
 
 #define MIB	    ((uint64_t)1 << 20)
 #define PIECE_BYTES 4096u

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "cli/print.h"
 #include "libvhd/base/bits.h"
 #include "libvhd/base/cleanup.h"
 #include "libvhd/base/endian.h"
@@ -10,7 +11,6 @@
 #include "libvhd/bitmap.h"
 #include "libvhd/chain.h"
 #include "libvhd/error.h"
-#include "print.h"
 #include "read.h"
 
 #define PIECE_BYTES (1u << 20)

@@ -3,12 +3,12 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "cli/print.h"
 #include "headers.h"
 #include "libvhd/base/bits.h"
 #include "libvhd/base/cleanup.h"
 #include "libvhd/bitmap.h"
 #include "libvhd/error.h"
-#include "print.h"
 #include "read.h"
 
 static const char *number(const struct reading *r, uint64_t n, char out[24])

@@ -1,6 +1,6 @@
 /* complete.h - completions for shells, made from the table of commands */
-#ifndef VHD_UTIL_COMPLETE_H
-#define VHD_UTIL_COMPLETE_H
+#ifndef CLI_COMPLETE_H
+#define CLI_COMPLETE_H
 
 /* Print the completion script for @shell: "bash", "zsh" or "fish".  An exit status. */
 int complete_print(const char *shell);

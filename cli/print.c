@@ -25,7 +25,7 @@ static void keep_stdout_error(void)
 /* One line, whatever is in the names it quotes. */
 static void put_line(const char *kind, const char *text)
 {
-	fprintf(stderr, "vhd-util: %s", kind);
+	fprintf(stderr, "%s: %s", program.name, kind);
 	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
 		if (*p < 0x20 || *p == 0x7f)
 			fprintf(stderr, "\\x%02x", *p);
@@ -37,7 +37,7 @@ static void put_line(const char *kind, const char *text)
 
 static void put_details(const struct vhd_error *err)
 {
-	fprintf(stderr, "vhd-util: debug: %s", vhd_error_name(err->code));
+	fprintf(stderr, "%s: debug: %s", program.name, vhd_error_name(err->code));
 	if (err->has & VHD_HAS_OFFSET)
 		fprintf(stderr, ", offset %" PRIu64, err->offset);
 	if (err->has & VHD_HAS_VALUES)
@@ -95,7 +95,8 @@ int print_flush(int status)
 		return status;
 	if (!stdout_error)
 		stdout_error = EPIPE;
-	fprintf(stderr, "vhd-util: cannot write to standard output: %s\n", strerror(stdout_error));
+	fprintf(stderr, "%s: cannot write to standard output: %s\n", program.name,
+		strerror(stdout_error));
 	return status ? status : vhd_exit_status(-stdout_error);
 }
 
@@ -159,7 +160,7 @@ static void put_value(json_t *value)
 	if (put)
 		return;
 	if (!ferror(stdout)) {
-		fprintf(stderr, "vhd-util: %s\n", strerror(ENOMEM));
+		fprintf(stderr, "%s: %s\n", program.name, strerror(ENOMEM));
 		_exit(ENOMEM);
 	}
 	keep_stdout_error();

@@ -1,5 +1,7 @@
 /* complete.c - completions for shells, made from the table of commands
  *
+ * A program without commands has one row, whose name is empty.
+ *
  * Words come from the table, so they cannot differ from the help.  What takes a
  * FILE completes as a file name, DIR as a directory.
  */
@@ -35,7 +37,7 @@ static void put_quoted(const char *text)
 
 static void bash_options(const struct command *c)
 {
-	printf("\t%s) words=\"--help --debug", c->name);
+	printf("\t%s) words=\"--help --debug", *c->name ? c->name : "''");
 	for (const struct option_spec *o = c->options; o->name; o++)
 		printf(" --%s", o->name);
 	printf("\" ;;\n");
@@ -58,33 +60,60 @@ static void bash_values(const struct command *c)
 		printf(") return ;;\n");
 }
 
+static const struct command *nth_command(size_t k)
+{
+	if (program.only)
+		return k ? NULL : program.only;
+	return program.commands[k];
+}
+
+/* The program's name as part of the name of a shell function. */
+static const char *function_name(void)
+{
+	static char name[64];
+
+	snprintf(name, sizeof(name), "_%s", program.name);
+	for (char *p = name; *p; p++)
+		if (*p == '-')
+			*p = '_';
+	return name;
+}
+
+static void bash_first_word(void)
+{
+	printf("\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n"
+	       "\t\tCOMPREPLY=($(compgen -W \"--help --version");
+	for (size_t k = 0; nth_command(k); k++)
+		printf(" %s", nth_command(k)->name);
+	printf("\" -- \"$now\"))\n\t\treturn\n\tfi\n");
+}
+
 static void print_bash(void)
 {
-	printf("# completions of vhd-util for bash\n"
-	       "_vhd_util()\n{\n"
+	printf("# completions of %s for bash\n"
+	       "%s()\n{\n"
 	       "\tlocal now=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}\n"
-	       "\tlocal command=${COMP_WORDS[1]} words=\n"
-	       "\tCOMPREPLY=()\n"
-	       "\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-	       "\t\tCOMPREPLY=($(compgen -W \"--help --version");
-	for (size_t k = 0; commands[k]; k++)
-		printf(" %s", commands[k]->name);
-	printf("\" -- \"$now\"))\n\t\treturn\n\tfi\n"
-	       "\tcase $before in\n"
-	       "\t--parent-root) compopt -o filenames; COMPREPLY=($(compgen -d -- \"$now\")); "
-	       "return ;;\n\tesac\n"
+	       "\tlocal command=%s words=\n"
+	       "\tCOMPREPLY=()\n",
+	       program.name, function_name(), program.only ? "" : "${COMP_WORDS[1]}");
+	if (!program.only)
+		bash_first_word();
+	printf("\tcase $before in\n"
+	       "\t--parent-root|--run-dir|--tls-certs) compopt -o filenames; "
+	       "COMPREPLY=($(compgen -d -- \"$now\")); return ;;\n\tesac\n"
 	       "\tcase $command:$before in\n");
-	for (size_t k = 0; commands[k]; k++)
-		bash_values(commands[k]);
+	for (size_t k = 0; nth_command(k); k++)
+		bash_values(nth_command(k));
 	printf("\tesac\n\tcase $command in\n");
-	for (size_t k = 0; commands[k]; k++)
-		bash_options(commands[k]);
+	for (size_t k = 0; nth_command(k); k++)
+		bash_options(nth_command(k));
 	printf("\tesac\n"
 	       "\tcase $now in\n"
 	       "\t-*) COMPREPLY=($(compgen -W \"$words\" -- \"$now\")) ;;\n"
 	       "\t*) compopt -o filenames; COMPREPLY=($(compgen -f -- \"$now\")) ;;\n"
 	       "\tesac\n}\n"
-	       "complete -F _vhd_util vhd-util\n");
+	       "complete -F %s %s\n",
+	       function_name(), program.name);
 }
 
 /* In the specifications of zsh's _arguments a colon and brackets have a meaning. */
@@ -116,13 +145,21 @@ static void zsh_option(const struct option_spec *o)
 	printf("'");
 }
 
-static void print_zsh(void)
+static void zsh_arguments(const struct command *c)
 {
-	printf("#compdef vhd-util\n# completions of vhd-util for zsh\n"
-	       "_vhd_util()\n{\n\tlocal -a names\n\tnames=(");
-	for (size_t k = 0; commands[k]; k++) {
-		printf("\n\t\t'%s:", commands[k]->name);
-		zsh_text(commands[k]->summary);
+	printf("_arguments -s");
+	for (const struct option_spec *o = c->options; o->name; o++)
+		zsh_option(o);
+	printf(" \\\n\t\t\t'--debug[say more about errors]' '(-h --help)'{-h,--help}'[help]'"
+	       " \\\n\t\t\t'*:file:_files'\n");
+}
+
+static void zsh_commands(void)
+{
+	printf("\tlocal -a names\n\tnames=(");
+	for (size_t k = 0; program.commands[k]; k++) {
+		printf("\n\t\t'%s:", program.commands[k]->name);
+		zsh_text(program.commands[k]->summary);
 		printf("'");
 	}
 	printf("\n\t)\n"
@@ -130,20 +167,32 @@ static void print_zsh(void)
 	       "\tlocal command=$words[2]\n"
 	       "\tshift words\n\t(( CURRENT-- ))\n"
 	       "\tcase $command in\n");
-	for (size_t k = 0; commands[k]; k++) {
-		printf("\t%s)\n\t\t_arguments -s", commands[k]->name);
-		for (const struct option_spec *o = commands[k]->options; o->name; o++)
-			zsh_option(o);
-		printf(" \\\n\t\t\t'--debug[say more about errors]' '(-h "
-		       "--help)'{-h,--help}'[help]'"
-		       " \\\n\t\t\t'*:file:_files'\n\t\t;;\n");
+	for (size_t k = 0; program.commands[k]; k++) {
+		printf("\t%s)\n\t\t", program.commands[k]->name);
+		zsh_arguments(program.commands[k]);
+		printf("\t\t;;\n");
 	}
-	printf("\tesac\n}\n_vhd_util \"$@\"\n");
+	printf("\tesac\n");
+}
+
+static void print_zsh(void)
+{
+	printf("#compdef %s\n# completions of %s for zsh\n%s()\n{\n", program.name, program.name,
+	       function_name());
+	if (program.only) {
+		printf("\t");
+		zsh_arguments(program.only);
+	} else {
+		zsh_commands();
+	}
+	printf("}\n%s \"$@\"\n", function_name());
 }
 
 static void fish_option(const struct command *c, const struct option_spec *o)
 {
-	printf("complete -c vhd-util -n '__fish_seen_subcommand_from %s'", c->name);
+	printf("complete -c %s", program.name);
+	if (*c->name)
+		printf(" -n '__fish_seen_subcommand_from %s'", c->name);
 	if (o->letter)
 		printf(" -s %c", o->letter);
 	printf(" -l %s", o->name);
@@ -160,17 +209,22 @@ static void fish_option(const struct command *c, const struct option_spec *o)
 
 static void print_fish(void)
 {
-	printf("# completions of vhd-util for fish\n");
-	for (size_t k = 0; commands[k]; k++) {
-		printf("complete -c vhd-util -n __fish_use_subcommand -f -a %s -d ",
-		       commands[k]->name);
-		put_quoted(commands[k]->summary);
-		putchar('\n');
-		for (const struct option_spec *o = commands[k]->options; o->name; o++)
-			fish_option(commands[k], o);
+	printf("# completions of %s for fish\n", program.name);
+	for (size_t k = 0; nth_command(k); k++) {
+		const struct command *c = nth_command(k);
+
+		if (*c->name) {
+			printf("complete -c %s -n __fish_use_subcommand -f -a %s -d ", program.name,
+			       c->name);
+			put_quoted(c->summary);
+			putchar('\n');
+		}
+		for (const struct option_spec *o = c->options; o->name; o++)
+			fish_option(c, o);
 	}
-	printf("complete -c vhd-util -l debug -d 'say more about errors'\n"
-	       "complete -c vhd-util -s h -l help -d 'help'\n");
+	printf("complete -c %s -l debug -d 'say more about errors'\n"
+	       "complete -c %s -s h -l help -d 'help'\n",
+	       program.name, program.name);
 }
 
 int complete_print(const char *shell)
@@ -182,7 +236,7 @@ int complete_print(const char *shell)
 	else if (!strcmp(shell, "fish"))
 		print_fish();
 	else {
-		fprintf(stderr, "vhd-util: --completions takes bash, zsh or fish\n");
+		fprintf(stderr, "%s: --completions takes bash, zsh or fish\n", program.name);
 		return EINVAL;
 	}
 	return 0;

@@ -1,4 +1,4 @@
-/* main.c - vhd-util COMMAND [OPTIONS]: find the command, run it, answer for stdout
+/* main.c - PROGRAM COMMAND [OPTIONS]: find the command, run it, answer for stdout
  *
  * Results go to stdout, everything else to stderr.  A result that could not
  * be written (closed pipe, full disk) is an error like any other.
@@ -25,19 +25,21 @@ static void keep_standard_descriptors(void)
 
 static const struct command *find_command(const char *name)
 {
-	for (size_t k = 0; commands[k]; k++)
-		if (!strcmp(commands[k]->name, name))
-			return commands[k];
+	for (size_t k = 0; program.commands[k]; k++)
+		if (!strcmp(program.commands[k]->name, name))
+			return program.commands[k];
 	return NULL;
 }
 
 static void print_overview(FILE *to)
 {
-	fprintf(to, "usage: vhd-util COMMAND [OPTIONS]\n\ncommands:\n");
-	for (size_t k = 0; commands[k]; k++)
-		fprintf(to, "  %-10s %s\n", commands[k]->name, commands[k]->summary);
-	fprintf(to, "\n'vhd-util COMMAND --help' tells about one of them; --version prints the "
-		    "version.\n");
+	fprintf(to, "usage: %s COMMAND [OPTIONS]\n\ncommands:\n", program.name);
+	for (size_t k = 0; program.commands[k]; k++)
+		fprintf(to, "  %-10s %s\n", program.commands[k]->name,
+			program.commands[k]->summary);
+	fprintf(to,
+		"\n'%s COMMAND --help' tells about one of them; --version prints the version.\n",
+		program.name);
 }
 
 static void print_option(const struct option_spec *o)
@@ -59,8 +61,8 @@ static void print_command_help(const struct command *command)
 		{ 'h', "help", NULL, "print this and end" },
 	};
 
-	printf("usage: vhd-util %s [OPTIONS] %s\n\n%s\n\noptions:\n", command->name,
-	       command->operands, command->summary);
+	printf("usage: %s %s%s[OPTIONS] %s\n\n%s\n\noptions:\n", program.name, command->name,
+	       *command->name ? " " : "", command->operands, command->summary);
 	for (const struct option_spec *o = command->options; o->name; o++)
 		print_option(o);
 	for (size_t k = 0; k < 2; k++)
@@ -73,15 +75,17 @@ static int unknown_command(const char *name)
 	const char *near;
 	size_t count = 0;
 
-	while (commands[count] && count < sizeof(names) / sizeof(names[0])) {
-		names[count] = commands[count]->name;
+	while (program.commands[count] && count < sizeof(names) / sizeof(names[0])) {
+		names[count] = program.commands[count]->name;
 		count++;
 	}
 	near = arguments_suggest(name, names, count);
 	if (near)
-		fprintf(stderr, "vhd-util: unknown command '%s'; did you mean '%s'?\n", name, near);
+		fprintf(stderr, "%s: unknown command '%s'; did you mean '%s'?\n", program.name,
+			name, near);
 	else
-		fprintf(stderr, "vhd-util: unknown command '%s'; see vhd-util --help\n", name);
+		fprintf(stderr, "%s: unknown command '%s'; see %s --help\n", program.name, name,
+			program.name);
 	return EINVAL;
 }
 
@@ -101,9 +105,26 @@ static int run_command(const struct command *command, int argc, char **argv)
 	return status;
 }
 
+/* What stands in the place of a command: -1 if it is none of these, else the status. */
+static int run_general(int argc, char **argv)
+{
+	if (!strcmp(argv[1], "--version")) {
+		printf("%s %s\n", program.name, vhd_version());
+		return 0;
+	}
+	if (!strcmp(argv[1], "--completions"))
+		return complete_print(argc > 2 ? argv[2] : "");
+	if (!program.only && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))) {
+		print_overview(stdout);
+		return 0;
+	}
+	return -1;
+}
+
 static int run(int argc, char **argv)
 {
 	const struct command *command;
+	int status;
 
 	/* --debug has no place of its own; before the command it may stand too */
 	while (argc > 1 && !strcmp(argv[1], "--debug")) {
@@ -111,20 +132,18 @@ static int run(int argc, char **argv)
 		argv++;
 		argc--;
 	}
+	if (argc > 1) {
+		status = run_general(argc, argv);
+		if (status >= 0)
+			return status;
+	}
+	if (program.only)
+		return run_command(program.only, argc, argv);
 	if (argc < 2) {
-		fprintf(stderr, "vhd-util: no command was given; see vhd-util --help\n");
+		fprintf(stderr, "%s: no command was given; see %s --help\n", program.name,
+			program.name);
 		return EINVAL;
 	}
-	if (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help")) {
-		print_overview(stdout);
-		return 0;
-	}
-	if (!strcmp(argv[1], "--version")) {
-		printf("vhd-util %s\n", vhd_version());
-		return 0;
-	}
-	if (!strcmp(argv[1], "--completions"))
-		return complete_print(argc > 2 ? argv[2] : "");
 	command = find_command(argv[1]);
 	return command ? run_command(command, argc - 1, argv + 1) : unknown_command(argv[1]);
 }

@@ -2,8 +2,8 @@
  *
  * What commands use of this room is declared in command.h; this is for main.
  */
-#ifndef VHD_UTIL_ARGUMENTS_H
-#define VHD_UTIL_ARGUMENTS_H
+#ifndef CLI_ARGUMENTS_H
+#define CLI_ARGUMENTS_H
 
 #include "command.h"
 

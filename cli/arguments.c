@@ -17,6 +17,7 @@
 #define FIRST_ROW 1000
 #define HELP	  (FIRST_ROW - 1)
 #define DEBUG	  (FIRST_ROW - 2)
+#define OPERAND	  1 /* what getopt_long says for one */
 
 #define USAGE_STATUS EINVAL
 
@@ -27,11 +28,11 @@ int usage_error(const char *format, ...)
 {
 	va_list ap;
 
-	fprintf(stderr, "vhd-util: %s: ", running);
+	fprintf(stderr, "%s: %s%s", program.name, running, *running ? ": " : "");
 	va_start(ap, format);
 	vfprintf(stderr, format, ap);
 	va_end(ap);
-	fprintf(stderr, "; see vhd-util %s --help\n", running);
+	fprintf(stderr, "; see %s %s%s--help\n", program.name, running, *running ? " " : "");
 	return USAGE_STATUS;
 }
 
@@ -184,14 +185,23 @@ static void tables_release(struct getopt_tables *t)
 	free(t->longs);
 }
 
+/* Is there an image to be named by -n or as the first operand? */
+static bool has_image(const struct option_spec *specs)
+{
+	int row = find_row(specs, "name");
+
+	return row >= 0 && specs[row].letter == 'n';
+}
+
 static bool tables_make(const struct option_spec *specs, size_t rows, struct getopt_tables *t)
 {
 	size_t at = 0;
 
-	t->letters = calloc(rows * 2 + 3, 1);
+	t->letters = calloc(rows * 2 + 4, 1);
 	t->longs = calloc(rows + 3, sizeof(*t->longs));
 	if (!t->letters || !t->longs)
 		return false;
+	t->letters[at++] = '-'; /* operands in their place among the options */
 	t->letters[at++] = ':'; /* messages are ours */
 	t->letters[at++] = 'h';
 	for (size_t k = 0; k < rows; k++) {
@@ -286,6 +296,12 @@ static int out_of_memory(void)
 	return print_error(&err);
 }
 
+static void take_operand(struct arguments *args, char *operand)
+{
+	args->operands[args->count++] = operand;
+	args->seen[args->seen_count++] = (struct argument_seen){ NULL, operand };
+}
+
 static int take_option(const struct command *command, struct arguments *args, int answer)
 {
 	int row;
@@ -294,11 +310,17 @@ static int take_option(const struct command *command, struct arguments *args, in
 		args->debug = true;
 		return 0;
 	}
+	if (answer == OPERAND) {
+		take_operand(args, optarg);
+		return 0;
+	}
 	row = row_of(command->options, answer);
 	if (row < 0) /* -h of a table that does not have it */
 		return ARGUMENTS_HELP;
 	args->values[row] = optarg ? optarg : "";
 	args->by_letter[row] = answer < FIRST_ROW;
+	args->seen[args->seen_count++] = (struct argument_seen){ &command->options[row],
+								 args->values[row] };
 	if (!strcmp(command->options[row].name, "parent-root")) {
 		if (!*optarg)
 			return usage_error("--parent-root: empty");
@@ -311,8 +333,7 @@ static int take_option(const struct command *command, struct arguments *args, in
 /* Are there as many operands as the command wants, an image given by -n counted out? */
 static int check_operands(const struct command *command, const struct arguments *args)
 {
-	bool by_option = arguments_has(args, "name");
-	int images = find_row(args->specs, "name") >= 0 && !by_option ? 1 : 0;
+	int images = has_image(args->specs) && !arguments_has(args, "name") ? 1 : 0;
 
 	if (command->max_rest >= 0 && args->count > command->max_rest + images)
 		return usage_error("what is '%s' for?  It takes %s",
@@ -325,6 +346,16 @@ static int check_operands(const struct command *command, const struct arguments 
 	return 0;
 }
 
+/* A bound of what may be seen. */
+static size_t count_letters(int argc, char **argv)
+{
+	size_t letters = 1;
+
+	for (int k = 0; k < argc; k++)
+		letters += strlen(argv[k]) + 1;
+	return letters;
+}
+
 int arguments_parse(const struct command *command, int argc, char **argv, struct arguments *args)
 {
 	size_t rows = count_rows(command->options);
@@ -335,7 +366,11 @@ int arguments_parse(const struct command *command, int argc, char **argv, struct
 	running = command->name;
 	args->values = calloc(rows + 1, sizeof(*args->values));
 	args->by_letter = calloc(rows + 1, sizeof(*args->by_letter));
-	if (!args->values || !args->by_letter || !tables_make(command->options, rows, &tables))
+	args->operands = calloc((size_t)argc + 1, sizeof(*args->operands));
+	/* "-sd" is several options in one word, but never more than it has letters */
+	args->seen = calloc(count_letters(argc, argv), sizeof(*args->seen));
+	if (!args->values || !args->by_letter || !args->operands || !args->seen ||
+	    !tables_make(command->options, rows, &tables))
 		return out_of_memory();
 	optind = 1;
 	opterr = 0;
@@ -348,8 +383,9 @@ int arguments_parse(const struct command *command, int argc, char **argv, struct
 		if (rc)
 			return rc;
 	}
-	args->rest = argv + optind;
-	args->count = argc - optind;
+	for (; optind < argc; optind++) /* behind "--" */
+		take_operand(args, argv[optind]);
+	args->rest = args->operands;
 	args->json = arguments_has(args, "json");
 	args->dry_run = arguments_has(args, "dry-run");
 	if (!add_roots_of_environment(args))
@@ -361,6 +397,8 @@ void arguments_release(struct arguments *args)
 {
 	free(args->values);
 	free(args->by_letter);
+	free(args->operands);
+	free(args->seen);
 	free((void *)args->parents.roots);
 	*args = (struct arguments){ 0 };
 }

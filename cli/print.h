@@ -14,8 +14,8 @@
  *
  * Failures of stdout are kept by stdio and told once, by print_flush().
  */
-#ifndef VHD_UTIL_PRINT_H
-#define VHD_UTIL_PRINT_H
+#ifndef CLI_PRINT_H
+#define CLI_PRINT_H
 
 #include <stdbool.h>
 #include <stddef.h>
