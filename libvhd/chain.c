@@ -358,7 +358,7 @@ int vhd_layer_info(struct vhd_chain *chain, unsigned layer, struct vhd_info *out
 	out->hidden = img->footer.hidden;
 	if (sparse) {
 		out->block_size = img->header.block_size;
-		out->allocated_blocks = img->totals.allocated + map_new_blocks(img->map);
+		out->allocated_blocks = img->totals.allocated + (uint64_t)map_new_blocks(img->map);
 		out->total_blocks = img->blocks;
 		memcpy(out->parent_id, img->header.parent_uuid, VHD_UUID_BYTES);
 	}

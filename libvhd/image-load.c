@@ -213,6 +213,17 @@ static void batmap_params(const struct vhd_image *img, struct map_params *p)
 	memcpy(p->batmap_header, img->batmap_raw, sizeof(p->batmap_header));
 }
 
+static uint64_t metadata_end(const struct vhd_image *img)
+{
+	struct image_region regions[IMAGE_REGIONS_MAX];
+	unsigned n = image_regions(img, regions);
+	uint64_t end = img->data_start;
+
+	for (unsigned i = 0; i < n; i++)
+		end = number_max(end, regions[i].offset + regions[i].length);
+	return end;
+}
+
 int image_open_map(struct vhd_image *img, bool writable, uint64_t cache_bytes)
 {
 	uint64_t aligned = number_round_up(bitmap_sectors(img->block_sectors), 8) +
@@ -231,6 +242,7 @@ int image_open_map(struct vhd_image *img, bool writable, uint64_t cache_bytes)
 		.data_start = img->data_start,
 		.data_end = img->file_bytes,
 		.end_of_data = image_end_of_data(img),
+		.metadata_end = metadata_end(img),
 		.footer_offset = img->footer_offset,
 		.append_only = img->problems != 0,
 		.bad_blocks = img->bad,

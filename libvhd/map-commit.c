@@ -5,14 +5,12 @@
  *                 of new     bitmaps   of existing
  *                 blocks               blocks
  *
- *   IDLE (quiesce, nothing dirty) ─► SHAPE_WRITE ─► SYNC1 ─► CUT ─► SYNC2 ─► IDLE
- *                                    batmap, footer         batmap header,
- *                                    at their places        file end
- *
- * Freezing copies the bits of dirty blocks into an arena: what is written
- * later into the same blocks belongs to the next commit (ORDER 1).  BAT
- * sectors are written from the pages, which change only here.  After a failure
- * everything frozen is dirty again (ORDER 4, 5).
+ * The first commit with a freed block zeroes the batmap: the map in FRESH, its
+ * header and one more sync between SYNC1 and META (BATMAP, BATMAP_SYNC).
+ * Freezing copies entries and bits of dirty blocks: what is written or freed
+ * later belongs to the next commit (ORDER 1).  BAT sectors are written from the
+ * pages, which change only here.  After a failure everything frozen is dirty
+ * again (ORDER 4, 5).
  * A crash before META leaves blocks that no entry names; during META, old or
  * new sectors, each right; nothing of either was acknowledged.
  */
@@ -49,6 +47,12 @@ void commit_early(struct vhd_map *map, struct map_block *b)
 	list_append(&map->early, &b->early_link);
 }
 
+/* A position used before may have a neighbour in the page its bitmap ends in. */
+static uint32_t early_bytes(const struct vhd_map *map, const struct map_block *b)
+{
+	return b->recycled ? map->bitmap_bytes : map->page_bytes;
+}
+
 static bool early_next(struct vhd_map *map, struct map_io *io)
 {
 	struct map_block *b;
@@ -61,9 +65,9 @@ static bool early_next(struct vhd_map *map, struct map_io *io)
 	list_remove(&b->early_link);
 	b->early = EARLY_FLYING;
 	io->op = MAP_WRITE;
-	io->length = map->page_bytes;
-	io->offset = ((uint64_t)b->entry + map->bitmap_sectors) * VHD_SECTOR - map->page_bytes;
-	io->buf = map->early_page;
+	io->length = early_bytes(map, b);
+	io->offset = ((uint64_t)b->entry + map->bitmap_sectors) * VHD_SECTOR - io->length;
+	io->buf = map->early_page + map->page_bytes - io->length;
 	return true;
 }
 
@@ -102,7 +106,7 @@ static bool commit_room(struct vhd_map *map)
 	return true;
 }
 
-static void answer_all(struct vhd_map *map, struct map_req **list, int err)
+void commit_answer(struct vhd_map *map, struct map_req **list, int err)
 {
 	struct map_req *req = *list, *next;
 
@@ -120,10 +124,15 @@ static void freeze(struct vhd_map *map)
 	struct list *l;
 
 	c->failed = false;
-	if (!commit_room(map)) {
-		answer_all(map, &c->flushes, -ENOMEM);
-		answer_all(map, &c->quiesce, -ENOMEM);
+	if (c->lost || !commit_room(map)) {
+		int err = c->lost ? c->lost : -ENOMEM;
+
 		c->failed = true;
+		if (c->flushes || c->quiesce)
+			c->lost = 0; /* they hear of it */
+		commit_answer(map, &c->flushes, err);
+		commit_answer(map, &c->quiesce, err);
+		map_arrived(map, map_ticket(WAIT_COMMIT, 0), err);
 		return;
 	}
 	c->covered = c->flushes; /* ORDER 3 */
@@ -134,7 +143,9 @@ static void freeze(struct vhd_map *map)
 
 		b->dirty = false;
 		b->frozen = true;
-		if (b->early == EARLY_QUEUED) {
+		b->frozen_fresh = b->fresh;
+		b->frozen_entry = b->fresh && !b->visible ? VHD_BAT_UNUSED : b->entry;
+		if (b->early == EARLY_QUEUED && b->visible) {
 			list_remove(&b->early_link);
 			b->early = EARLY_NONE;
 		}
@@ -145,24 +156,40 @@ static void freeze(struct vhd_map *map)
 		qsort(c->list, c->count, sizeof(struct map_block *), block_order);
 	for (size_t i = 0; i < c->count; i++)
 		memcpy(c->arena + i * map->bitmap_bytes, c->list[i]->bits, map->bitmap_bytes);
+	freed_freeze(map);
+	c->zeroing = full_must_zero(map);
 	c->err = 0;
 	c->cursor = 0;
 	c->stage = COMMIT_FRESH;
+}
+
+bool commit_offer(struct vhd_map *map, struct map_io *io, enum map_op op, uint64_t offset,
+		  uint64_t length, void *buf)
+{
+	if (!map_take_slot(map, SLOT_COMMIT, NULL, io))
+		return false;
+	io->op = op;
+	io->offset = offset;
+	io->length = length;
+	io->buf = buf;
+	map->commit.flying++;
+	return true;
 }
 
 static bool offer_bitmap(struct vhd_map *map, size_t i, struct map_io *io)
 {
 	struct map_commit *c = &map->commit;
 
-	if (!map_take_slot(map, SLOT_COMMIT, NULL, io))
+	if (!commit_offer(map, io, MAP_WRITE, (uint64_t)c->list[i]->frozen_entry * VHD_SECTOR,
+			  map->bitmap_bytes, c->arena + i * map->bitmap_bytes))
 		return false;
-	io->op = MAP_WRITE;
-	io->offset = (uint64_t)c->list[i]->entry * VHD_SECTOR;
-	io->length = map->bitmap_bytes;
-	io->buf = c->arena + i * map->bitmap_bytes;
-	c->flying++;
 	c->cursor++;
 	return true;
+}
+
+static bool is_new(const struct map_block *b)
+{
+	return b->frozen_fresh && b->frozen_entry != VHD_BAT_UNUSED;
 }
 
 /* Bitmaps of new blocks.  A bitmap page under way from reserving must land
@@ -174,13 +201,23 @@ static bool fresh_next(struct vhd_map *map, struct map_io *io)
 	for (; c->cursor < c->count && !c->err; c->cursor++) {
 		struct map_block *b = c->list[c->cursor];
 
-		if (!b->fresh)
+		if (!is_new(b))
 			continue;
-		if (b->early == EARLY_FLYING)
-			return false;
-		if (b->early == EARLY_DONE && !map->p.has_parent)
-			continue;
+		if (b->entry == b->frozen_entry) { /* else it speaks of another position */
+			if (b->early == EARLY_FLYING)
+				return false;
+			if (b->early == EARLY_DONE && !map->p.has_parent)
+				continue;
+		}
 		return offer_bitmap(map, c->cursor, io);
+	}
+	if (c->cursor == c->count && c->zeroing &&
+	    !c->err) { /* ORDER 10: the map, then its header */
+		bool offered = commit_offer(map, io, MAP_ZERO, full_target(map),
+					    map->p.batmap_bytes, NULL);
+
+		c->cursor += offered;
+		return offered;
 	}
 	return false;
 }
@@ -189,13 +226,13 @@ static bool fresh_waits(const struct vhd_map *map)
 {
 	const struct map_commit *c = &map->commit;
 
-	return c->flying || (!c->err && c->cursor < c->count);
+	return c->flying || (!c->err && c->cursor < c->count + c->zeroing);
 }
 
-static bool any_fresh(const struct vhd_map *map)
+static bool any_new(const struct vhd_map *map)
 {
 	for (size_t i = 0; i < map->commit.count; i++)
-		if (map->commit.list[i]->fresh)
+		if (is_new(map->commit.list[i]))
 			return true;
 	return false;
 }
@@ -209,10 +246,10 @@ static void render_pages(struct vhd_map *map)
 	for (size_t i = 0; i < c->count; i++) {
 		struct map_block *b = c->list[i];
 
-		if (b->fresh)
+		if (b->frozen_fresh)
 			be32_store(table_page(map, b->block)->raw +
 					   (size_t)(b->block % MAP_PAGE_ENTRIES) * 4,
-				   b->entry);
+				   b->frozen_entry);
 	}
 }
 
@@ -224,35 +261,48 @@ static bool offer_page(struct vhd_map *map, struct map_io *io)
 	uint64_t first = c->list[c->cursor]->block / BAT_SECTOR_ENTRIES, last = first;
 	size_t i = c->cursor;
 
-	if (!map_take_slot(map, SLOT_COMMIT, NULL, io))
-		return false;
 	for (; i < c->count && c->list[i]->block / MAP_PAGE_ENTRIES == index; i++)
-		if (c->list[i]->fresh)
+		if (c->list[i]->frozen_fresh)
 			last = c->list[i]->block / BAT_SECTOR_ENTRIES;
-	io->op = MAP_WRITE;
-	io->offset = map->p.bat_offset + first * VHD_SECTOR;
-	io->length = (last - first + 1) * VHD_SECTOR;
-	io->buf = map->pages[index]->raw + first * VHD_SECTOR % MAP_PAGE_BYTES;
+	if (!commit_offer(map, io, MAP_WRITE, map->p.bat_offset + first * VHD_SECTOR,
+			  (last - first + 1) * VHD_SECTOR,
+			  map->pages[index]->raw + first * VHD_SECTOR % MAP_PAGE_BYTES))
+		return false;
 	c->cursor = i;
-	c->flying++;
 	return true;
 }
 
-/* Twice through the list: pages of new blocks, then bitmaps of existing ones. */
+/* Twice through the list: pages of new and freed blocks, then bitmaps of existing ones. */
 static bool meta_next(struct vhd_map *map, struct map_io *io)
 {
 	struct map_commit *c = &map->commit;
 
 	for (; c->cursor < c->count && !c->err; c->cursor++)
-		if (c->list[c->cursor]->fresh)
+		if (c->list[c->cursor]->frozen_fresh)
 			return offer_page(map, io);
 	for (; c->cursor < 2 * c->count && !c->err; c->cursor++) {
 		size_t i = c->cursor - c->count;
 
-		if (!c->list[i]->fresh)
+		if (!c->list[i]->frozen_fresh)
 			return offer_bitmap(map, i, io);
 	}
 	return false;
+}
+
+/* What was frozen of @b is durable.  Is the record now like its page? */
+static void block_committed(struct vhd_map *map, struct map_block *b)
+{
+	bool freed_again = b->dirty && b->entry == VHD_BAT_UNUSED;
+
+	if (b->frozen_fresh && b->entry == b->frozen_entry && !freed_again) {
+		b->fresh = false;
+		table_unpin(map, table_page(map, b->block));
+		if (b->entry == VHD_BAT_UNUSED) {
+			table_drop(map, b);
+			return;
+		}
+	}
+	table_settle(map, b);
 }
 
 static void finish(struct vhd_map *map)
@@ -265,23 +315,20 @@ static void finish(struct vhd_map *map)
 		struct map_block *b = c->list[i];
 
 		b->frozen = false;
-		if (c->err) { /* ORDER 4: nothing is rolled back, all is written again */
+		if (!c->err)
+			block_committed(map, b);
+		else /* ORDER 4: nothing is rolled back, all is written again */
 			commit_mark(map, b);
-			continue;
-		}
-		if (b->fresh) {
-			b->fresh = false;
-			table_unpin(map, table_page(map, b->block));
-		}
-		table_settle(map, b);
 	}
 	c->count = 0;
-	answer_all(map, &c->covered, c->err);
+	freed_committed(map, !c->err);
+	commit_answer(map, &c->covered, c->err);
 	if (c->err)
-		answer_all(map, &c->quiesce, c->err);
+		commit_answer(map, &c->quiesce, c->err);
+	map_arrived(map, map_ticket(WAIT_COMMIT, 0), c->err);
 }
 
-static bool offer_sync(struct vhd_map *map, struct map_io *io, enum commit_stage stage)
+bool commit_offer_sync(struct vhd_map *map, struct map_io *io, enum commit_stage stage)
 {
 	struct map_commit *c = &map->commit;
 
@@ -292,143 +339,6 @@ static bool offer_sync(struct vhd_map *map, struct map_io *io, enum commit_stage
 	c->flying = 1;
 	c->data_outstanding = false;
 	return true;
-}
-
-/* ── the final shape ── */
-
-/* The map as it is now true on disk: full blocks, but never a partial last one. */
-static void batmap_render(struct vhd_map *map)
-{
-	struct map_commit *c = &map->commit;
-
-	c->batmap_dirty = false;
-	if (!map->disk_batmap || !map->known_full)
-		return;
-	memcpy(c->batmap_buf, map->disk_batmap, map->p.batmap_bytes);
-	for (uint64_t i = 0; i < number_div_up(map->blocks, 8); i++)
-		c->batmap_buf[i] |= map->known_full[i];
-	c->batmap_dirty = map->p.batmap_stale ||
-			  memcmp(c->batmap_buf, map->disk_batmap, map->p.batmap_bytes) != 0;
-}
-
-static bool shape_begin(struct vhd_map *map)
-{
-	struct map_commit *c = &map->commit;
-	const struct map_space *s = &map->space;
-
-	if (s->flying || (s->state != SPACE_UNKNOWN && s->state != SPACE_READY))
-		return false;
-	for (uint32_t i = 0; i < MAP_SLOTS; i++)
-		if (map->slots[i].kind == SLOT_EARLY)
-			return false;
-	batmap_render(map);
-	c->shape_end = number_round_up(number_max(s->end_of_data, s->keep), VHD_SECTOR);
-	if (map->p.device || (!s->taken && s->footer == map->p.footer_offset))
-		c->shape_end = s->footer;
-	c->shape_step = 0;
-	c->cut = CUT_NO;
-	c->err = 0;
-	c->stage = SHAPE_WRITE;
-	return true;
-}
-
-static void write_op(struct map_io *io, uint64_t offset, uint64_t length, void *buf)
-{
-	io->op = MAP_WRITE;
-	io->offset = offset;
-	io->length = length;
-	io->buf = buf;
-}
-
-/* Where the map goes: the other place, so that the header flips between two
- * whole maps; over itself where there is none. */
-static uint64_t batmap_target(const struct vhd_map *map)
-{
-	return map->p.batmap_alternate ? map->p.batmap_alternate : map->p.batmap_offset;
-}
-
-static bool shape_write_next(struct vhd_map *map, struct map_io *io)
-{
-	struct map_commit *c = &map->commit;
-	uint32_t step;
-
-	while ((step = c->shape_step) < 2) {
-		bool needed = step == 0 ? c->batmap_dirty : c->shape_end != map->space.footer;
-
-		if (needed && !map_take_slot(map, SLOT_COMMIT_STEP, NULL, io))
-			return false;
-		c->shape_step++;
-		if (!needed)
-			continue;
-		if (step == 0)
-			write_op(io, batmap_target(map), map->p.batmap_bytes, c->batmap_buf);
-		else /* ORDER 7: the footer first, the cut after a sync */
-			write_op(io, c->shape_end, VHD_FOOTER_BYTES, map->space.footer_buf);
-		c->flying++;
-		return true;
-	}
-	return false;
-}
-
-static void batmap_header_render(struct vhd_map *map)
-{
-	struct map_commit *c = &map->commit;
-	uint8_t *h = map->p.batmap_header;
-	uint32_t version = be32_load(h + BATMAP_VERSION);
-
-	be64_store(h + BATMAP_OFFSET, batmap_target(map));
-	be32_store(h + BATMAP_CHECKSUM,
-		   batmap_checksum(c->batmap_buf, map->p.batmap_covered, version));
-}
-
-static bool shape_cut_next(struct vhd_map *map, struct map_io *io)
-{
-	struct map_commit *c = &map->commit;
-	uint32_t step;
-
-	while ((step = c->shape_step) < 4) {
-		bool needed = step == 2 ? c->batmap_dirty : c->shape_end != map->space.footer;
-
-		if (needed && !map_take_slot(map, SLOT_COMMIT_STEP, step == 3 ? &c->cut : NULL, io))
-			return false;
-		c->shape_step++;
-		if (!needed)
-			continue;
-		if (step == 2) {
-			batmap_header_render(map);
-			write_op(io, map->p.batmap_header_offset, VHD_BATMAP_HEADER_BYTES,
-				 map->p.batmap_header);
-		} else {
-			c->cut = CUT_FLYING;
-			io->op = MAP_TRUNCATE;
-			io->offset = c->shape_end + VHD_FOOTER_BYTES;
-		}
-		c->flying++;
-		return true;
-	}
-	return false;
-}
-
-static void shape_finish(struct vhd_map *map)
-{
-	struct map_commit *c = &map->commit;
-
-	c->stage = COMMIT_IDLE;
-	if (!c->err) {
-		if (c->batmap_dirty) {
-			uint64_t used = map->p.batmap_offset;
-
-			map->p.batmap_offset = batmap_target(map);
-			if (map->p.batmap_alternate)
-				map->p.batmap_alternate = used;
-			memcpy(map->disk_batmap, c->batmap_buf, map->p.batmap_bytes);
-			map->p.batmap_stale = false;
-		}
-	}
-	/* from the cut on the footer in force is the new one, whatever failed after it */
-	if (c->cut != CUT_NO)
-		space_reset(map, c->shape_end, c->cut == CUT_DONE);
-	answer_all(map, &c->quiesce, c->err);
 }
 
 /* ── the pump ── */
@@ -444,11 +354,99 @@ static bool idle_next(struct vhd_map *map)
 	}
 	if (!c->quiesce)
 		return false;
-	if (map->dirty_count || c->data_outstanding) {
+	if (map->dirty_count || c->data_outstanding || c->lost) {
 		freeze(map);
 		return c->stage != COMMIT_IDLE;
 	}
 	return shape_begin(map);
+}
+
+/* FRESH is over: the first sync if there is anything for it.  1: offered, 0: wait, -1: go on. */
+static int fresh_end(struct vhd_map *map, struct map_io *io)
+{
+	struct map_commit *c = &map->commit;
+
+	if (c->err || (!c->data_outstanding && !c->zeroing && !any_new(map)))
+		return -1;
+	return commit_offer_sync(map, io, COMMIT_SYNC1);
+}
+
+/* ORDER 10: all that any reader believes of the batmap is gone before a block is. */
+static bool zero_next(struct vhd_map *map, struct map_io *io)
+{
+	struct map_commit *c = &map->commit;
+
+	if (c->stage == COMMIT_SYNC1) {
+		full_render_header(map, true);
+		if (!commit_offer(map, io, MAP_WRITE, map->p.batmap_header_offset,
+				  VHD_BATMAP_HEADER_BYTES, map->p.batmap_header))
+			return false;
+		c->stage = COMMIT_BATMAP;
+		return true;
+	}
+	return commit_offer_sync(map, io, COMMIT_BATMAP_SYNC);
+}
+
+/* ORDER 2: data and new bitmaps are durable, now the entries and bits that name them. */
+static void begin_meta(struct vhd_map *map)
+{
+	struct map_commit *c = &map->commit;
+
+	if (c->err) {
+		finish(map);
+		return;
+	}
+	render_pages(map);
+	c->cursor = 0;
+	c->stage = COMMIT_META;
+}
+
+/* One step of a commit.  1: @io is an operation; 0: wait for those that fly; -1: go on. */
+static int step(struct vhd_map *map, struct map_io *io)
+{
+	struct map_commit *c = &map->commit;
+	int rc;
+
+	switch (c->stage) {
+	case COMMIT_FRESH:
+		if (fresh_next(map, io))
+			return 1;
+		if (fresh_waits(map))
+			return 0;
+		rc = fresh_end(map, io);
+		if (rc < 0)
+			begin_meta(map);
+		return rc;
+	case COMMIT_SYNC1:
+	case COMMIT_BATMAP:
+		if (c->flying)
+			return 0;
+		if (!c->err && c->zeroing)
+			return zero_next(map, io);
+		begin_meta(map);
+		return -1;
+	case COMMIT_BATMAP_SYNC:
+		if (c->flying)
+			return 0;
+		if (!c->err)
+			full_stored(map, true);
+		begin_meta(map);
+		return -1;
+	case COMMIT_META:
+		if (meta_next(map, io))
+			return 1;
+		if (c->flying || (!c->err && c->cursor < 2 * c->count))
+			return 0;
+		if (!c->err && c->count)
+			return commit_offer_sync(map, io, COMMIT_SYNC2);
+		finish(map);
+		return -1;
+	default:
+		if (c->flying)
+			return 0;
+		finish(map);
+		return -1;
+	}
 }
 
 bool commit_next(struct vhd_map *map, struct map_io *io)
@@ -458,74 +456,20 @@ bool commit_next(struct vhd_map *map, struct map_io *io)
 	if (early_next(map, io))
 		return true;
 	for (;;) {
-		switch (c->stage) {
-		case COMMIT_IDLE:
+		int rc;
+
+		if (c->stage == COMMIT_IDLE) {
 			if (!idle_next(map))
 				return false;
-			break;
-		case COMMIT_FRESH:
-			if (fresh_next(map, io))
+		} else if (c->stage >= SHAPE_SCAN) {
+			if (shape_next(map, io))
 				return true;
-			if (fresh_waits(map))
+			if (c->stage != COMMIT_IDLE)
 				return false;
-			if (!c->err && (c->data_outstanding || any_fresh(map)))
-				return offer_sync(map, io, COMMIT_SYNC1);
-			goto meta;
-		case COMMIT_SYNC1:
-			if (c->flying)
-				return false;
-meta:
-			/* ORDER 2: data and new bitmaps are durable before any entry or bit */
-			if (c->err) {
-				finish(map);
-				break;
-			}
-			render_pages(map);
-			c->cursor = 0;
-			c->stage = COMMIT_META;
-			break;
-		case COMMIT_META:
-			if (meta_next(map, io))
-				return true;
-			if (c->flying || (!c->err && c->cursor < 2 * c->count))
-				return false;
-			if (!c->err && c->count)
-				return offer_sync(map, io, COMMIT_SYNC2);
-			finish(map);
-			break;
-		case COMMIT_SYNC2:
-			if (c->flying)
-				return false;
-			finish(map);
-			break;
-		case SHAPE_WRITE:
-			if (!c->err && shape_write_next(map, io))
-				return true;
-			if (c->flying || (!c->err && c->shape_step < 2))
-				return false;
-			if (!c->err && (c->batmap_dirty || c->shape_end != map->space.footer))
-				return offer_sync(map, io, SHAPE_SYNC1);
-			shape_finish(map);
-			break;
-		case SHAPE_SYNC1:
-			if (c->flying)
-				return false;
-			c->stage = SHAPE_CUT;
-			break;
-		case SHAPE_CUT:
-			if (!c->err && shape_cut_next(map, io))
-				return true;
-			if (c->flying || (!c->err && c->shape_step < 4))
-				return false;
-			if (!c->err)
-				return offer_sync(map, io, SHAPE_SYNC2);
-			shape_finish(map);
-			break;
-		case SHAPE_SYNC2:
-			if (c->flying)
-				return false;
-			shape_finish(map);
-			break;
+		} else {
+			rc = step(map, io);
+			if (rc >= 0)
+				return rc;
 		}
 	}
 }
@@ -540,21 +484,42 @@ void commit_write_done(struct vhd_map *map, int err)
 		c->err = err;
 }
 
+/* Nothing written since the last good sync is sure to be there: flushes that have come fail,
+ * or, if there are none, the next one; all metadata is written again. */
+void commit_lost(struct vhd_map *map, int err)
+{
+	struct map_commit *c = &map->commit;
+	bool heard = c->flushes || c->covered || c->quiesce;
+
+	if (c->stage != COMMIT_IDLE && !c->err)
+		c->err = err;
+	commit_answer(map, &c->flushes, err);
+	if (c->stage == COMMIT_IDLE) /* else it is answered when that ends */
+		commit_answer(map, &c->quiesce, err);
+	if (!heard)
+		c->lost = err;
+	c->data_outstanding = true;
+	table_doubt_early(map);
+}
+
 void commit_step_done(struct vhd_map *map, bool is_cut, int err)
 {
 	struct map_commit *c = &map->commit;
 
+	if (c->stage == SHAPE_SCAN) {
+		shape_scanned(map, err);
+		return;
+	}
 	commit_write_done(map, err);
-	if (err && (c->stage == COMMIT_SYNC1 || c->stage == COMMIT_SYNC2))
-		c->data_outstanding = true; /* ORDER 5: vouch for nothing */
 	if (is_cut)
-		c->cut = err ? CUT_FAILED : CUT_DONE;
+		map->shape.cut = err ? CUT_FAILED : CUT_DONE;
+	else if (err) /* a sync */
+		commit_lost(map, err);
 }
 
 void commit_free(struct vhd_map *map)
 {
 	free(map->commit.list);
 	free(map->commit.arena);
-	free(map->commit.batmap_buf);
 	free(map->early_page);
 }

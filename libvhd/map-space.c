@@ -7,7 +7,13 @@
  *
  * The space between the end of data and the end footer is punched and used
  * first (ORDER 8), then the file grows by writing a footer at its new place
- * (ORDER 6); a device is zeroed ahead instead, its footer stays.
+ * (ORDER 6); a device is zeroed ahead instead, its footer stays.  When half of
+ * what was prepared is used the next growth begins, so that writers do not
+ * wait for it: then there are two pieces, before and behind the old footer.
+ *
+ *   ... blocks | next .. prepared_end | old footer | ahead .. ahead_end | footer
+ *
+ * Positions that were freed come before all of this.
  * A crash leaves at most unused space and an old footer between blocks.
  */
 #include "map-private.h"
@@ -21,7 +27,8 @@
 
 #define PROBES_MAX 4096u
 #define GROW_MIN   16u
-#define GROW_BYTES (1ull << 30)
+#define GROW_BYTES (1ull << 30)	 /* a footer, however far away, costs the same */
+#define ZERO_BYTES (64ull << 20) /* zeroing does not */
 
 /* First place at or after @from for a block. */
 static uint64_t place(const struct vhd_map *map, uint64_t from)
@@ -39,6 +46,7 @@ void space_init(struct vhd_map *map)
 	s->next = number_div_up(s->end_of_data, VHD_SECTOR);
 	s->prepared_end = s->next;
 	s->keep = map->p.append_only ? s->footer : 0;
+	s->grow = GROW_MIN;
 	memcpy(s->footer_buf, map->p.footer, sizeof(s->footer_buf));
 }
 
@@ -77,8 +85,42 @@ void space_reset(struct vhd_map *map, uint64_t footer, bool cut)
 	s->footer = footer;
 	s->next = footer / VHD_SECTOR;
 	s->prepared_end = s->next;
+	s->ahead_end = s->room = 0;
+	s->end_of_data = number_min(s->end_of_data, footer);
 	s->state = SPACE_READY;
 	map->p.append_only = true;
+	freed_cut(map, s->next);
+}
+
+bool space_rests(const struct vhd_map *map)
+{
+	const struct map_space *s = &map->space;
+
+	return !s->flying && (s->state == SPACE_UNKNOWN || s->state == SPACE_READY);
+}
+
+/* From one placed position to the next. */
+static uint64_t step(const struct vhd_map *map)
+{
+	uint64_t first = place(map, 0);
+
+	return place(map, first + map->stride) - first;
+}
+
+static uint64_t fit(const struct vhd_map *map, uint64_t from, uint64_t end)
+{
+	uint64_t first = place(map, from);
+
+	return first + map->stride > end ? 0 : 1 + (end - first - map->stride) / step(map);
+}
+
+/* Blocks that can be had without waiting. */
+static uint64_t left(const struct vhd_map *map)
+{
+	const struct map_space *s = &map->space;
+
+	return fit(map, s->next, s->prepared_end) + fit(map, s->ahead, s->ahead_end) +
+	       (map->p.no_reuse ? 0 : map->freed.heap.count);
 }
 
 static void begin(struct vhd_map *map)
@@ -102,8 +144,20 @@ static int no_room(const struct vhd_map *map)
 	const struct map_space *s = &map->space;
 
 	if (map->p.device)
-		return place(map, s->next) + map->stride > s->footer / VHD_SECTOR ? -ENOSPC : 0;
+		return fit(map, s->next, s->footer / VHD_SECTOR) <=
+				       fit(map, s->next, s->prepared_end) ?
+			       -ENOSPC :
+			       0;
 	return behind_footer(map) + map->stride > VHD_BAT_LAST ? -VHD_E_TOO_BIG : 0;
+}
+
+/* Is it time to prepare more, though nobody waits yet? */
+static bool is_low(const struct vhd_map *map)
+{
+	const struct map_space *s = &map->space;
+
+	return s->room && !s->ahead_end && !s->ahead_failed && left(map) * 2 <= s->room &&
+	       !map->commit.quiesce && !no_room(map);
 }
 
 /* Growing or recycling succeeded or failed: those who wait try again or hear. */
@@ -113,22 +167,31 @@ static void settle(struct vhd_map *map, int err)
 	map_arrived(map, map_ticket(WAIT_SPACE, 0), err);
 }
 
-int space_take(struct vhd_map *map, uint32_t *entry)
+int space_take(struct vhd_map *map, uint32_t *entry, bool *recycled)
 {
 	struct map_space *s = &map->space;
-	uint64_t at = place(map, s->next);
 
-	if (at + map->stride <= s->prepared_end) {
-		*entry = (uint32_t)at;
-		s->next = at + map->stride;
-		s->end_of_data = number_max(s->end_of_data, s->next * VHD_SECTOR);
-		s->taken++;
-		return 0;
+	if (map->commit.stage < SHAPE_SCAN) { /* else the end of the file is being moved */
+		*recycled = freed_take(map, entry);
+		if (*recycled)
+			return 0;
+		if (!fit(map, s->next, s->prepared_end) && s->ahead_end) {
+			s->next = s->ahead;
+			s->prepared_end = s->ahead_end;
+			s->ahead_end = 0;
+		}
+		if (fit(map, s->next, s->prepared_end)) {
+			*entry = (uint32_t)place(map, s->next);
+			s->next = *entry + map->stride;
+			s->end_of_data = number_max(s->end_of_data, s->next * VHD_SECTOR);
+			s->taken++;
+			return 0;
+		}
+		if (s->state == SPACE_UNKNOWN)
+			begin(map);
+		if (s->state == SPACE_READY && no_room(map))
+			return no_room(map);
 	}
-	if (s->state == SPACE_UNKNOWN)
-		begin(map);
-	if (s->state == SPACE_READY && no_room(map))
-		return no_room(map);
 	s->wanted = true;
 	map->need = map_ticket(WAIT_SPACE, 0);
 	return MAP_NEED;
@@ -172,30 +235,30 @@ static void probe_done(struct vhd_map *map, int err)
 		s->state = SPACE_PUNCH;
 }
 
+/* Twice as many as the last time, within reason. */
 static uint64_t grow_blocks(const struct vhd_map *map)
 {
-	uint64_t most = number_max(GROW_BYTES / ((uint64_t)map->p.block_sectors * VHD_SECTOR), 1);
-	uint64_t want = number_max(GROW_MIN, map->space.taken * 2);
+	uint64_t bytes = map->p.device ? ZERO_BYTES : GROW_BYTES;
+	uint64_t most = number_max(bytes / ((uint64_t)map->p.block_sectors * VHD_SECTOR), 1);
 
-	return number_min(number_min(want, most), map->blocks);
+	return number_min(number_min(map->space.grow, most), map->blocks);
 }
 
 static void grow_next(struct vhd_map *map, struct map_io *io)
 {
 	struct map_space *s = &map->space;
 	uint64_t first = map->p.device ? place(map, s->next) : behind_footer(map);
-	uint64_t stride = place(map, first + map->stride) - first;
 	uint64_t blocks = grow_blocks(map);
 	uint64_t limit = map->p.device ? s->footer / VHD_SECTOR : VHD_BAT_LAST;
-	uint64_t end = first + map->stride + (blocks - 1) * stride;
+	uint64_t end;
 
+	if (map->p.device) /* what is left is zero already */
+		blocks += fit(map, s->next, s->prepared_end);
+	blocks = number_min(blocks, fit(map, first, limit));
+	assert(blocks > 0);
+	end = first + map->stride + (blocks - 1) * step(map);
 	if (!map->p.device && s->stale / VHD_SECTOR >= first + map->stride)
 		end = s->stale / VHD_SECTOR; /* over the footer a failed growth left */
-	while (end > limit) {
-		blocks--;
-		end = first + map->stride + (blocks - 1) * stride;
-	}
-	assert(blocks > 0);
 	if (map->p.device) {
 		io->op = MAP_ZERO;
 		io->offset = s->prepared_end * VHD_SECTOR;
@@ -214,10 +277,20 @@ bool space_next(struct vhd_map *map, struct map_io *io)
 {
 	struct map_space *s = &map->space;
 
-	if (s->flying || s->state == SPACE_UNKNOWN || (s->state == SPACE_READY && !s->wanted))
+	if (s->flying || (s->state == SPACE_UNKNOWN && !s->wanted))
 		return false;
-	if (map->commit.stage >= SHAPE_WRITE) /* the file is being given its final shape */
+	if (map->commit.stage >= SHAPE_SCAN) /* the file is being given its final shape */
 		return false;
+	if (s->wanted && left(map)) {
+		settle(map, 0);
+		return false;
+	}
+	if (s->state == SPACE_UNKNOWN)
+		begin(map);
+	if (s->state == SPACE_READY && !s->wanted && !is_low(map))
+		return false;
+	if (s->state == SPACE_READY && map->resize.state != RESIZE_IDLE)
+		return false; /* the footer is being changed */
 	if (s->state == SPACE_READY && no_room(map)) {
 		settle(map, no_room(map));
 		return false;
@@ -250,7 +323,34 @@ static void grow_failed(struct vhd_map *map, int err)
 {
 	if (!map->p.device)
 		map->space.stale = map->space.new_end;
+	map->space.ahead_failed = true;
 	settle(map, err);
+}
+
+/* What was written at new_end is durable. */
+static void grown(struct vhd_map *map)
+{
+	struct map_space *s = &map->space;
+	uint64_t start = map->p.device ? s->next : page_start(map, behind_footer(map));
+	uint64_t end = s->new_end / VHD_SECTOR;
+
+	if (map->p.device) {
+		s->prepared_end = end;
+	} else if (fit(map, s->next, s->prepared_end)) {
+		s->ahead = start;
+		s->ahead_end = end;
+	} else {
+		s->next = start;
+		s->prepared_end = end;
+	}
+	if (!map->p.device) {
+		s->footer = s->new_end;
+		s->stale = 0;
+	}
+	s->grow = number_min(s->grow * 2, GROW_BYTES / VHD_BLOCK_MIN);
+	s->room = left(map);
+	s->ahead_failed = false;
+	settle(map, 0);
 }
 
 void space_done(struct vhd_map *map, int err)
@@ -270,9 +370,11 @@ void space_done(struct vhd_map *map, int err)
 		s->state = SPACE_READY;
 		if (err) {
 			map->p.append_only = true;
+			commit_lost(map, err);
 			return;
 		}
 		s->prepared_end = s->footer / VHD_SECTOR;
+		s->room = left(map);
 		settle(map, 0);
 		return;
 	case SPACE_GROW:
@@ -284,15 +386,10 @@ void space_done(struct vhd_map *map, int err)
 		assert(s->state == SPACE_GROW_SYNC);
 		s->state = SPACE_READY;
 		if (err) {
+			commit_lost(map, err);
 			grow_failed(map, err);
 			return;
 		}
-		if (!map->p.device) {
-			s->next = page_start(map, behind_footer(map));
-			s->footer = s->new_end;
-			s->stale = 0;
-		}
-		s->prepared_end = s->new_end / VHD_SECTOR;
-		settle(map, 0);
+		grown(map);
 	}
 }

@@ -16,8 +16,9 @@
 #include "base/number.h"
 #include "bitmap.h"
 
-#define CLEAN_BLOCKS_MIN 8u
-#define CLEAN_PAGES_MIN	 4u
+#define CLEAN_BLOCKS_MIN 32u
+#define CLEAN_PAGES_MIN	 8u
+#define SPARE_BYTES	 (64u << 10)
 
 static uint32_t hash_of(const struct vhd_map *map, uint32_t block)
 {
@@ -71,9 +72,61 @@ static bool longer_than(const struct list *head, unsigned n)
 	return l != head;
 }
 
+/* One page and a few records are kept to be used again, so that a cache that is full and
+ * at work allocates nothing. */
+static void drop_page(struct vhd_map *map, struct map_page *page)
+{
+	map->pages[page->index] = NULL;
+	list_remove(&page->lru);
+	map->memory -= sizeof(*page);
+	if (map->spare_page)
+		free(page);
+	else
+		map->spare_page = page;
+}
+
+static struct map_page *new_page(struct vhd_map *map)
+{
+	struct map_page *page = map->spare_page ? map->spare_page : malloc(sizeof(*page));
+
+	map->spare_page = NULL;
+	if (page)
+		map->memory += sizeof(*page);
+	return page;
+}
+
+static struct map_block *new_block(struct vhd_map *map)
+{
+	size_t bytes = sizeof(struct map_block) + map->bitmap_bytes;
+	struct map_block *b = map->spare;
+
+	if (b) {
+		map->spare = b->hash_next;
+		map->spares--;
+		memset(b, 0, bytes);
+	} else {
+		b = calloc(1, bytes);
+	}
+	if (b)
+		map->memory += bytes;
+	return b;
+}
+
+static void free_block(struct vhd_map *map, struct map_block *b)
+{
+	map->memory -= sizeof(*b) + map->bitmap_bytes;
+	if ((uint64_t)map->spares * map->bitmap_bytes >= SPARE_BYTES) {
+		free(b);
+		return;
+	}
+	b->hash_next = map->spare;
+	map->spare = b;
+	map->spares++;
+}
+
 /* A few of each always stay, however much is pinned: what one request loads must
  * still be there when it goes on. */
-static void evict(struct vhd_map *map)
+void table_evict(struct vhd_map *map)
 {
 	while (map->memory > map->memory_bound) {
 		if (longer_than(&map->blocks_clean, CLEAN_BLOCKS_MIN)) {
@@ -84,9 +137,7 @@ static void evict(struct vhd_map *map)
 			struct map_page *page = list_entry(list_pop(&map->pages_clean),
 							   struct map_page, lru);
 
-			map->pages[page->index] = NULL;
-			map->memory -= sizeof(*page);
-			free(page);
+			drop_page(map, page);
 		} else {
 			return;
 		}
@@ -100,7 +151,7 @@ struct map_block *table_add(struct vhd_map *map, uint32_t block, uint32_t entry)
 
 	if (map->records >= map->hash_size)
 		hash_grow(map);
-	b = calloc(1, sizeof(*b) + map->bitmap_bytes);
+	b = new_block(map);
 	if (!b)
 		return NULL;
 	b->block = block;
@@ -111,7 +162,6 @@ struct map_block *table_add(struct vhd_map *map, uint32_t block, uint32_t entry)
 	b->hash_next = map->hash[h];
 	map->hash[h] = b;
 	map->records++;
-	map->memory += sizeof(*b) + map->bitmap_bytes;
 	return b;
 }
 
@@ -125,8 +175,7 @@ void table_drop(struct vhd_map *map, struct map_block *b)
 	list_remove(&b->link);
 	list_remove(&b->early_link);
 	map->records--;
-	map->memory -= sizeof(*b) + map->bitmap_bytes;
-	free(b);
+	free_block(map, b);
 }
 
 void table_settle(struct vhd_map *map, struct map_block *b)
@@ -136,7 +185,7 @@ void table_settle(struct vhd_map *map, struct map_block *b)
 		return;
 	list_remove(&b->link);
 	list_append(&map->blocks_clean, &b->link);
-	evict(map);
+	table_evict(map);
 }
 
 bool table_is_full(const struct vhd_map *map, uint32_t block)
@@ -172,23 +221,23 @@ void table_unpin(struct vhd_map *map, struct map_page *page)
 		list_append(&map->pages_clean, &page->lru);
 }
 
-static int start_page(struct vhd_map *map, uint32_t index)
+int table_start_page(struct vhd_map *map, uint32_t index)
 {
 	struct map_page *page = map->pages[index];
 
 	map->need = map_ticket(WAIT_PAGE, index);
 	if (page)
 		return MAP_NEED;
-	page = malloc(sizeof(*page));
+	page = new_page(map);
 	if (!page)
 		return -ENOMEM;
 	page->index = index;
 	page->pins = 0;
 	page->loading = true;
+	page->again = false;
 	list_append(&map->load_pages, &page->lru);
 	map->pages[index] = page;
-	map->memory += sizeof(*page);
-	evict(map);
+	table_evict(map);
 	return MAP_NEED;
 }
 
@@ -224,7 +273,7 @@ int table_entry(struct vhd_map *map, uint32_t block, uint32_t *entry)
 	}
 	page = table_page(map, block);
 	if (!page)
-		return start_page(map, block / MAP_PAGE_ENTRIES);
+		return table_start_page(map, block / MAP_PAGE_ENTRIES);
 	if (!page->pins) { /* used now */
 		list_remove(&page->lru);
 		list_append(&map->pages_clean, &page->lru);
@@ -250,7 +299,7 @@ int table_bits(struct vhd_map *map, uint32_t block, uint32_t entry, struct map_b
 		b->visible = true;
 		b->loading = true;
 		list_append(&map->load_blocks, &b->link);
-		evict(map);
+		table_evict(map);
 	}
 	if (b->loading) {
 		map->need = map_ticket(WAIT_BITS, block);
@@ -260,6 +309,19 @@ int table_bits(struct vhd_map *map, uint32_t block, uint32_t entry, struct map_b
 		list_remove(&b->link);
 		list_append(&map->blocks_clean, &b->link);
 	}
+	*out = b;
+	return 0;
+}
+
+int table_full(struct vhd_map *map, uint32_t block, uint32_t entry, struct map_block **out)
+{
+	struct map_block *b = table_add(map, block, entry);
+
+	if (!b)
+		return -ENOMEM;
+	b->visible = true;
+	bits_set_range(b->bits, 0, map->p.block_sectors);
+	list_append(&map->blocks_clean, &b->link);
 	*out = b;
 	return 0;
 }
@@ -299,10 +361,13 @@ static void page_loaded(struct vhd_map *map, struct map_page *page, int err)
 {
 	uint32_t index = page->index;
 
+	if (page->again) {
+		page->again = false;
+		list_append(&map->load_pages, &page->lru);
+		return;
+	}
 	if (err) {
-		map->pages[index] = NULL;
-		map->memory -= sizeof(*page);
-		free(page);
+		drop_page(map, page);
 	} else {
 		page->loading = false;
 		list_append(&map->pages_clean, &page->lru);
@@ -314,6 +379,12 @@ static void bits_loaded(struct vhd_map *map, struct map_block *b, int err)
 {
 	uint32_t block = b->block;
 
+	if (b->again) {
+		b->again = false;
+		table_drop(map, b); /* the block may be elsewhere by now: those who wait find out */
+		map_arrived(map, map_ticket(WAIT_BITS, block), 0);
+		return;
+	}
 	b->loading = false;
 	if (err) {
 		table_drop(map, b);
@@ -338,13 +409,90 @@ void table_done(struct vhd_map *map, struct map_slot *slot, int err)
 		return;
 	default: /* SLOT_EARLY: a failure only means that the commit writes it */
 		b->early = err ? EARLY_NONE : EARLY_DONE;
+		freed_unblock(map, b);
 		table_settle(map, b);
 	}
 }
 
+/* Records that are clean, and pages of which nothing is pinned.  What is being
+ * loaded may be what was: it is loaded once more. */
+void map_forget(struct vhd_map *map)
+{
+	struct list asked, *l;
+
+	while (!list_empty(&map->blocks_clean))
+		table_drop(map, list_entry(map->blocks_clean.next, struct map_block, link));
+	while (!list_empty(&map->pages_clean))
+		drop_page(map, list_entry(map->pages_clean.next, struct map_page, lru));
+	for (uint64_t i = 0; i < map->page_count; i++)
+		if (map->pages[i] && map->pages[i]->loading && !list_linked(&map->pages[i]->lru))
+			map->pages[i]->again = true;
+	for (uint32_t i = 0; i < MAP_SLOTS; i++)
+		if (map->slots[i].kind == SLOT_BITS)
+			((struct map_block *)map->slots[i].subject)->again = true;
+	list_init(&asked); /* by an entry that may be old */
+	list_splice(&asked, &map->load_blocks);
+	while ((l = list_pop(&asked))) {
+		struct map_block *b = list_entry(l, struct map_block, link);
+		uint64_t ticket = map_ticket(WAIT_BITS, b->block);
+
+		table_drop(map, b);
+		map_arrived(map, ticket, 0);
+	}
+	if (map->known_full)
+		memset(map->known_full, 0, number_div_up(map->blocks, 8));
+}
+
+int table_enlarge(struct vhd_map *map, uint64_t blocks)
+{
+	uint64_t pages = number_max(number_div_up(blocks, MAP_PAGE_ENTRIES), map->page_count);
+	uint64_t old_bytes = number_div_up(map->blocks, 8), bytes = number_div_up(blocks, 8);
+	struct map_page **more = calloc(pages, sizeof(struct map_page *));
+	uint8_t *full = NULL;
+
+	if (!more)
+		return -ENOMEM;
+	if (map->known_full && blocks <= MAP_FULL_MAX) {
+		full = calloc(1, number_max(bytes, 1));
+		if (!full) {
+			free(more);
+			return -ENOMEM;
+		}
+		memcpy(full, map->known_full, old_bytes);
+		map->memory += bytes - old_bytes;
+	}
+	memcpy(more, map->pages, map->page_count * sizeof(struct map_page *));
+	free(map->pages);
+	map->pages = more;
+	map->memory += (pages - map->page_count) * sizeof(struct map_page *);
+	map->page_count = pages;
+	free(map->known_full);
+	map->known_full = full;
+	return 0;
+}
+
+void table_doubt_early(struct vhd_map *map)
+{
+	for (uint32_t i = 0; i < map->hash_size; i++)
+		for (struct map_block *b = map->hash[i]; b; b = b->hash_next)
+			if (b->early == EARLY_DONE)
+				b->early = EARLY_NONE;
+}
+
+uint64_t table_fresh_end(const struct vhd_map *map)
+{
+	uint64_t end = 0;
+
+	for (uint32_t i = 0; i < map->hash_size; i++)
+		for (const struct map_block *b = map->hash[i]; b; b = b->hash_next)
+			if (b->fresh && b->entry != VHD_BAT_UNUSED)
+				end = number_max(end, (uint64_t)b->entry + map->stride);
+	return end * VHD_SECTOR;
+}
+
 void table_free(struct vhd_map *map)
 {
-	uint64_t pages = number_div_up(map->blocks, MAP_PAGE_ENTRIES);
+	struct map_block *spare;
 
 	for (uint32_t i = 0; map->hash && i < map->hash_size; i++) {
 		struct map_block *b = map->hash[i], *next;
@@ -354,8 +502,13 @@ void table_free(struct vhd_map *map)
 			free(b);
 		}
 	}
-	for (uint64_t i = 0; map->pages && i < pages; i++)
+	for (uint64_t i = 0; map->pages && i < map->page_count; i++)
 		free(map->pages[i]);
+	while ((spare = map->spare)) {
+		map->spare = spare->hash_next;
+		free(spare);
+	}
+	free(map->spare_page);
 	free(map->hash);
 	free(map->pages);
 }

@@ -22,12 +22,13 @@
 
 static int open_tables(struct vhd_map *map, const struct map_params *p)
 {
-	uint64_t pages = number_div_up(map->blocks, MAP_PAGE_ENTRIES);
+	uint64_t pages = number_max(number_div_up(map->blocks, MAP_PAGE_ENTRIES), 1);
 	uint64_t full_bytes = number_div_up(map->blocks, 8);
 
 	map->hash_size = MAP_HASH_MIN;
 	map->hash = calloc(map->hash_size, sizeof(*map->hash));
-	map->pages = calloc(number_max(pages, 1), sizeof(*map->pages));
+	map->pages = calloc(pages, sizeof(*map->pages));
+	map->page_count = pages;
 	if (!map->hash || !map->pages)
 		return -ENOMEM;
 	map->memory = sizeof(*map) + pages * sizeof(*map->pages) +
@@ -44,16 +45,7 @@ static int open_tables(struct vhd_map *map, const struct map_params *p)
 			return -ENOMEM;
 		map->memory += full_bytes;
 	}
-	if (p->batmap_bytes && map->known_full && p->batmap_bytes >= full_bytes) {
-		map->disk_batmap = malloc(p->batmap_bytes);
-		map->commit.batmap_buf = malloc(p->batmap_bytes);
-		if (!map->disk_batmap || !map->commit.batmap_buf)
-			return -ENOMEM;
-		memcpy(map->disk_batmap, p->batmap, p->batmap_bytes);
-		memcpy(map->known_full, p->batmap, full_bytes);
-		map->memory += 2 * p->batmap_bytes;
-	}
-	return 0;
+	return full_init(map);
 }
 
 /* The page a new bitmap lies at the end of: zeros, or zeros and ones where all
@@ -85,7 +77,6 @@ int map_open(const struct map_params *params, struct vhd_map **out)
 	map->bitmap_bytes = map->bitmap_sectors * VHD_SECTOR;
 	map->stride = bitmap_stride(params->block_sectors);
 	map->page_bytes = (uint32_t)number_round_up(map->bitmap_bytes, VHD_ALIGN);
-	map->memory_bound = params->cache_bytes ? params->cache_bytes : CACHE_DEFAULT;
 	list_init(&map->pages_clean);
 	list_init(&map->blocks_clean);
 	list_init(&map->dirty);
@@ -99,7 +90,8 @@ int map_open(const struct map_params *params, struct vhd_map **out)
 		map_close(map);
 		return rc;
 	}
-	map->memory_bound += map->memory; /* the bound is for what can be evicted */
+	map->memory_base = map->memory; /* the bound is for what can be evicted */
+	map_set_cache(map, params->cache_bytes);
 	space_init(map);
 	*out = map;
 	return 0;
@@ -112,9 +104,11 @@ void map_close(struct vhd_map *map)
 	assert(!map->slots_used);
 	table_free(map);
 	commit_free(map);
+	full_release(map);
+	shape_release(map);
+	freed_release(map);
 	free(map->bad);
 	free(map->known_full);
-	free(map->disk_batmap);
 	free(map);
 }
 
@@ -216,8 +210,7 @@ void map_arrived(struct vhd_map *map, uint64_t ticket, int err)
 
 /* ── looking up ── */
 
-/* Add an extent, joined to the last one where it continues it.  False: full. */
-static bool add_ext(struct map_ext *out, int max, int *n, const struct map_ext *e)
+bool map_add_ext(struct map_ext *out, int max, int *n, const struct map_ext *e)
 {
 	struct map_ext *last = *n ? &out[*n - 1] : NULL;
 
@@ -251,7 +244,7 @@ static bool add_runs(const struct vhd_map *map, const uint8_t *bits, uint64_t da
 
 		if (e.kind == EXT_HERE)
 			e.file_sector = data + at;
-		if (!add_ext(out, max, n, &e))
+		if (!map_add_ext(out, max, n, &e))
 			return false;
 		at += run;
 	}
@@ -280,7 +273,7 @@ int map_lookup(struct vhd_map *map, uint64_t sector, uint64_t count, struct map_
 		if (entry == VHD_BAT_UNUSED) {
 			struct map_ext e = { .kind = absent(map), .sector = sector, .count = here };
 
-			if (!add_ext(out, max, &n, &e))
+			if (!map_add_ext(out, max, &n, &e))
 				return n;
 		} else if (!add_runs(map, b ? b->bits : NULL, (uint64_t)entry + map->bitmap_sectors,
 				     sector, first, here, out, max, &n)) {
@@ -292,143 +285,7 @@ int map_lookup(struct vhd_map *map, uint64_t sector, uint64_t count, struct map_
 	return n;
 }
 
-/* ── writing ── */
-
-/* A position and a record for a block that has neither. */
-static int reserve_new(struct vhd_map *map, uint32_t block, struct map_block **out)
-{
-	struct map_block *b;
-	uint32_t entry = 0;
-	int rc = space_take(map, &entry);
-
-	if (rc)
-		return rc;
-	b = table_add(map, block, entry);
-	if (!b)
-		return -ENOMEM; /* the position is lost, which only wastes space */
-	b->fresh = true;
-	if (!map->p.has_parent) /* ORDER 9 */
-		bits_set_range(b->bits, 0, table_sectors(map, block));
-	table_pin(map, table_page(map, block));
-	commit_early(map, b);
-	*out = b;
-	return 0;
-}
-
-static int reserve_block(struct vhd_map *map, uint32_t block, uint32_t *entry)
-{
-	struct map_block *b = table_find(map, block);
-	int rc = 0;
-
-	if (!b || !b->fresh) {
-		rc = table_entry(map, block, entry);
-		if (rc)
-			return rc;
-		if (*entry == VHD_BAT_UNUSED)
-			rc = reserve_new(map, block, &b);
-		else if (!b && table_is_full(map, block))
-			return 0;
-		else
-			rc = table_bits(map, block, *entry, &b);
-		if (rc)
-			return rc;
-	}
-	b->writers++;
-	if (!b->dirty)
-		list_remove(&b->link); /* not to be evicted */
-	*entry = b->entry;
-	return 0;
-}
-
-int map_write(struct vhd_map *map, struct map_req *req, struct map_ext *out, int max)
-{
-	uint64_t sector = req->sector, left = req->count;
-	int n = 0;
-
-	assert(map->p.writable);
-	if (!number_within(sector, left, map->p.size_sectors) || !left)
-		return -VHD_E_RANGE;
-	while (left) {
-		uint32_t block = (uint32_t)(sector / map->p.block_sectors), entry = 0;
-		uint64_t first = sector % map->p.block_sectors;
-		uint64_t here = number_min(left, map->p.block_sectors - first);
-		struct map_ext e = { .kind = EXT_HERE, .sector = sector, .count = here };
-		int rc = n == max ? MAP_NEED : reserve_block(map, block, &entry);
-
-		if (rc && n) /* what is reserved goes on without the rest */
-			break;
-		if (rc < 0)
-			return rc;
-		if (rc) {
-			req->ticket = map->need;
-			map_append_req(&map->writes, req);
-			return MAP_WAIT;
-		}
-		e.file_sector = (uint64_t)entry + map->bitmap_sectors + first;
-		add_ext(out, max, &n, &e);
-		sector += here;
-		left -= here;
-	}
-	req->count = sector - req->sector;
-	return n;
-}
-
-static void block_written(struct vhd_map *map, struct map_block *b, uint64_t first, uint64_t count)
-{
-	assert(b->writers > 0);
-	b->writers--;
-	if (!b->visible) {
-		b->visible = true;
-		map->new_blocks++;
-		commit_mark(map, b);
-	}
-	if (!bits_all_set(b->bits, first, count)) {
-		bits_set_range(b->bits, first, count);
-		commit_mark(map, b);
-	}
-	if (map->known_full && !bits_test(map->known_full, b->block) &&
-	    bits_all_set(b->bits, 0, map->p.block_sectors))
-		bits_set(map->known_full, b->block);
-	table_settle(map, b);
-}
-
-void map_written(struct vhd_map *map, const struct map_req *req)
-{
-	uint64_t sector = req->sector, left = req->count;
-
-	map->commit.data_outstanding = true;
-	while (left) {
-		uint64_t first = sector % map->p.block_sectors;
-		uint64_t here = number_min(left, map->p.block_sectors - first);
-		struct map_block *b = table_find(map, (uint32_t)(sector / map->p.block_sectors));
-
-		if (b)
-			block_written(map, b, first, here);
-		sector += here;
-		left -= here;
-	}
-}
-
-void map_cancel(struct vhd_map *map, const struct map_req *req)
-{
-	uint64_t sector = req->sector, left = req->count;
-
-	while (left) {
-		uint64_t first = sector % map->p.block_sectors;
-		uint64_t here = number_min(left, map->p.block_sectors - first);
-		struct map_block *b = table_find(map, (uint32_t)(sector / map->p.block_sectors));
-
-		if (b) {
-			assert(b->writers > 0);
-			b->writers--;
-			/* A fresh record nobody wrote to stays: the next write to this
-			 * block finds its position, which no commit will name before. */
-			table_settle(map, b);
-		}
-		sector += here;
-		left -= here;
-	}
-}
+/* ── making durable ── */
 
 void map_flush(struct vhd_map *map, struct map_req *req)
 {
@@ -466,7 +323,8 @@ bool map_next(struct vhd_map *map, struct map_io *io)
 
 	if (map->slots_used == MAP_SLOTS)
 		return false;
-	found = table_next(map, io) || space_next(map, io) || commit_next(map, io);
+	found = table_next(map, io) || space_next(map, io) || resize_next(map, io) ||
+		commit_next(map, io) || freed_next(map, io);
 	tell(map);
 	return found;
 }
@@ -483,11 +341,17 @@ void map_done(struct vhd_map *map, uint32_t tag, int err)
 	case SLOT_SPACE:
 		space_done(map, err);
 		break;
+	case SLOT_FREED:
+		freed_done(map, err);
+		break;
+	case SLOT_RESIZE:
+		resize_done(map, err);
+		break;
 	case SLOT_COMMIT:
 		commit_write_done(map, err);
 		break;
 	case SLOT_COMMIT_STEP:
-		commit_step_done(map, slot.subject == &map->commit.cut, err);
+		commit_step_done(map, slot.subject == &map->shape.cut, err);
 		break;
 	default:
 		table_done(map, &slot, err);
@@ -495,12 +359,43 @@ void map_done(struct vhd_map *map, uint32_t tag, int err)
 	tell(map);
 }
 
+/* ── questions and settings ── */
+
 uint64_t map_dirty_blocks(const struct vhd_map *map)
 {
 	return map->dirty_count + map->commit.count;
 }
 
-uint64_t map_new_blocks(const struct vhd_map *map)
+bool map_dirty(const struct vhd_map *map)
+{
+	const struct map_commit *c = &map->commit;
+
+	return map->dirty_count || c->data_outstanding || c->lost ||
+	       (c->stage > COMMIT_IDLE && c->stage < SHAPE_SCAN);
+}
+
+bool map_idle(const struct vhd_map *map)
+{
+	const struct map_commit *c = &map->commit;
+
+	return !map->slots_used && list_empty(&map->load_blocks) && list_empty(&map->load_pages) &&
+	       list_empty(&map->early) && !map->wants && !map->writes && !map->done &&
+	       c->stage == COMMIT_IDLE && !c->flushes && !c->quiesce && space_rests(map) &&
+	       freed_rests(map) && map->resize.state == RESIZE_IDLE;
+}
+
+void map_data_end(struct vhd_map *map, uint64_t bytes)
+{
+	map->p.data_end = number_max(map->p.data_end, bytes);
+}
+
+void map_set_cache(struct vhd_map *map, uint64_t bytes)
+{
+	map->memory_bound = map->memory_base + (bytes ? bytes : CACHE_DEFAULT);
+	table_evict(map);
+}
+
+int64_t map_new_blocks(const struct vhd_map *map)
 {
 	return map->new_blocks;
 }

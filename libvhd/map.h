@@ -52,15 +52,18 @@ struct map_params {
 	uint64_t bat_offset; /* bytes */
 	bool has_parent;     /* absent sectors are below, not zero */
 	bool writable;
-	bool device;	      /* the storage cannot grow, and is not zero */
-	bool early_bitmaps;   /* write a new block's bitmap page beside its first data (ORDER 9) */
-	bool align;	      /* data of new blocks on 4 KiB */
-	uint64_t data_start;  /* first byte a block may lie at */
-	uint64_t data_end;    /* bytes; entries past it are faults (file size when opened) */
-	uint64_t end_of_data; /* bytes: end of the last block by the BAT */
+	bool device;	       /* the storage cannot grow, and is not zero */
+	bool early_bitmaps;    /* write a new block's bitmap page beside its first data (ORDER 9) */
+	bool align;	       /* data of new blocks on 4 KiB */
+	uint64_t data_start;   /* first byte a block may lie at */
+	uint64_t data_end;     /* bytes; entries past it are faults (file size when opened) */
+	uint64_t end_of_data;  /* bytes: end of the last block by the BAT */
+	uint64_t metadata_end; /* bytes: end of whatever else lies among the blocks (locators, a
+				* header): the file is not cut below */
 	uint64_t footer_offset; /* of the end footer on disk */
 	bool append_only;	/* do not recycle [end_of_data, footer) (ORDER 8) */
-	uint8_t footer[512];	/* what every end footer written shall be */
+	bool no_reuse; /* nor positions that are freed: somebody else reads the image (ORDER 10) */
+	uint8_t footer[512]; /* what every end footer written shall be */
 	/* batmap; batmap_bytes = 0: none.  @batmap is copied; all zero if not valid */
 	const uint8_t *batmap;
 	uint64_t batmap_bytes;
@@ -102,7 +105,35 @@ void map_written(struct vhd_map *map, const struct map_req *req);
 /* Its write failed: undone where ORDER 4 lets it be. */
 void map_cancel(struct vhd_map *map, const struct map_req *req);
 
-/* ready() when all that was map_written() before this call is durable. */
+/* Give blocks back: all that lie wholly inside [req->sector, +count), the disk's partial last
+ * one too if the range reaches its end.  Images without a parent only.  Returns the number
+ * of those that were allocated; from now on lookups answer EXT_ZERO for them and writes take
+ * new positions; durable with the next map_flush.  The old positions are punched and used
+ * again as ORDER 10 allows.
+ * -EAGAIN: writes to a block are in flight, metadata is not in memory, or too much waits for
+ * a commit.  @req was advanced: what lay before req->sector is freed, the rest not yet;
+ * ready() follows, call again with @req unless req->err.  New map_write()s to the block
+ * waited for are held until then.
+ * -VHD_E_BAT_ENTRY, -VHD_E_RANGE, -ENOMEM. */
+int map_free(struct vhd_map *map, struct map_req *req);
+
+/* A lookup whose result is used for a while (read from) stands between these: what it returned
+ * before a block was freed is not used for another before it has left. */
+void map_enter(struct vhd_map *map, unsigned *slot);
+void map_leave(struct vhd_map *map, unsigned slot);
+
+/* Grow the virtual disk to @size_sectors; @footer is what all footers shall be then.  0: taken,
+ * ready() follows; with err 0 lookups and writes reach the new size from then on.  After an
+ * error the old size is served, but the disk may already have the new footers: try again, or
+ * quiesce, which makes the footers equal.  -VHD_E_TOO_BIG: the table has no room for it;
+ * -VHD_E_ARGUMENT: smaller; -EBUSY: another one is under way; -ENOMEM.  In req->err also
+ * -VHD_E_BAT_ENTRY: the table names a block beyond the old end (map_fault). */
+int map_resize(struct vhd_map *map, struct map_req *req, uint64_t size_sectors,
+	       const uint8_t footer[512]);
+
+/* ready() when all that was map_written() and map_free()d before this call is durable.
+ * After a sync of whatever kind failed, one flush at least, those that have come or the next
+ * one, fails: who sent it must not believe that earlier data is there (ORDER 5). */
 void map_flush(struct vhd_map *map, struct map_req *req);
 
 /* Flush, then batmap, then the footer behind the last block and the file cut
@@ -114,10 +145,22 @@ bool map_next(struct vhd_map *map, struct map_io *io);
 /* @err: 0 or negative.  May call ready() of any waiting request. */
 void map_done(struct vhd_map *map, uint32_t tag, int err);
 
+/* Somebody else made the file longer (coalesces into this frozen image): entries up to there
+ * are sound from now on. */
+void map_data_end(struct vhd_map *map, uint64_t bytes);
+/* Read again from the disk whatever is not waiting to be written. */
+void map_forget(struct vhd_map *map);
+/* As map_params.cache_bytes. */
+void map_set_cache(struct vhd_map *map, uint64_t bytes);
+
+/* Nothing is in flight, nothing waits, map_next() has nothing. */
+bool map_idle(const struct vhd_map *map);
+/* Would a flush have anything to do: metadata to commit, data to sync? */
+bool map_dirty(const struct vhd_map *map);
 /* Is metadata waiting for a commit?  How many blocks are involved. */
 uint64_t map_dirty_blocks(const struct vhd_map *map);
-/* Blocks newly allocated since open. */
-uint64_t map_new_blocks(const struct vhd_map *map);
+/* Blocks allocated since open, less those freed. */
+int64_t map_new_blocks(const struct vhd_map *map);
 /* The entry that made a lookup fail: block and its BAT value. */
 void map_fault(const struct vhd_map *map, uint32_t *block, uint32_t *entry);
 /* Bytes: end of the last block, and place of the end footer, as they are now. */

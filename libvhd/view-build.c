@@ -73,6 +73,8 @@ static void layer_ready(struct map_req *req)
 	assert(b->state == BUILD_WAITING);
 	b->state = BUILD_RUNNABLE;
 	b->view->layers[b->layer].waiting--;
+	if (!b->view->inside && b->view->kick)
+		b->view->kick(b->view->kick_arg);
 }
 
 static void sleep_on_layer(struct build *b, uint64_t sector, uint64_t count)
@@ -165,6 +167,13 @@ void build_run(struct build *b)
 {
 	int rc = b->req.err;
 
+	if (b->again) {
+		struct map_req *owners = b->owners;
+
+		build_begin(b, b->view, b->index);
+		b->owners = owners;
+		rc = 0;
+	}
 	while (rc >= 0) {
 		rc = ask_layer(b);
 		if (rc == 0)

@@ -54,12 +54,17 @@ static void drop(struct cells *cells, struct cell *cell)
 	free(cell);
 }
 
+void cells_forget(struct cells *cells)
+{
+	while (!list_empty(&cells->lru))
+		drop(cells, list_entry(cells->lru.next, struct cell, lru));
+}
+
 void cells_release(struct cells *cells)
 {
 	if (!cells->directory)
 		return;
-	while (!list_empty(&cells->lru))
-		drop(cells, list_entry(cells->lru.next, struct cell, lru));
+	cells_forget(cells);
 	free(cells->directory);
 	cells->directory = NULL;
 }

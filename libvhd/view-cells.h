@@ -47,6 +47,8 @@ struct cells {
 /* Room for the cells of @sectors. */
 VHD_MUST int cells_init(struct cells *cells, uint64_t sectors, uint64_t bound);
 void cells_release(struct cells *cells);
+/* Drop all cells. */
+void cells_forget(struct cells *cells);
 
 /* The cell, now the most recently used; NULL when not in memory. */
 struct cell *cells_find(struct cells *cells, uint32_t index);

@@ -20,6 +20,7 @@ enum build_state { BUILD_FREE, BUILD_RUNNABLE, BUILD_WAITING };
 struct build {
 	struct map_req req; /* first: found from the map's ready() */
 	enum build_state state;
+	bool again;		/* from the top layer: something was forgotten */
 	struct vhd_view *view;	/* borrowed */
 	struct map_req *owners; /* requests for this cell */
 	uint32_t index;		/* cell */
@@ -44,6 +45,9 @@ struct vhd_view {
 	struct map_req *done;
 	struct list active;
 	uint64_t size_sectors; /* of the top layer: beyond, all is zero */
+	unsigned inside;       /* calls of view_next and view_done */
+	void (*kick)(void *arg);
+	void *kick_arg;
 	unsigned fault_layer;
 	unsigned count;
 	struct layer layers[]; /* count, top first */

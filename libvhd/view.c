@@ -12,6 +12,8 @@
  *      queue, or on one build, or in the done list, until ready()
  *  V2  ready() is called from view_next and view_done only, when nothing else of
  *      the view is half done: it may call back into the view
+ *  V3  a build becomes runnable inside these two, or the owner is kicked: then the
+ *      map's operation was done through another view
  */
 #include <assert.h>
 #include <errno.h>
@@ -258,16 +260,16 @@ static bool any_runnable(const struct vhd_view *view)
 	return false;
 }
 
-bool view_next(struct vhd_view *view, unsigned *layer, struct map_io *io)
+static bool next(struct vhd_view *view, unsigned *layer, struct map_io *io)
 {
 	do {
-		struct list *link, *next;
+		struct list *link, *after;
 
 		advance(view);
-		for (link = view->active.next; link != &view->active; link = next) {
+		for (link = view->active.next; link != &view->active; link = after) {
 			struct layer *l = list_entry(link, struct layer, active);
 
-			next = link->next;
+			after = link->next;
 			if (map_next(l->map, io)) {
 				/* the other layers' turn first: storage may differ */
 				list_remove(link);
@@ -283,10 +285,41 @@ bool view_next(struct vhd_view *view, unsigned *layer, struct map_io *io)
 	return false;
 }
 
+bool view_next(struct vhd_view *view, unsigned *layer, struct map_io *io)
+{
+	bool found;
+
+	view->inside++;
+	found = next(view, layer, io);
+	view->inside--;
+	return found;
+}
+
 void view_done(struct vhd_view *view, unsigned layer, uint32_t tag, int err)
 {
-	map_done(view->layers[layer].map, tag, err);
+	struct layer *l = &view->layers[layer];
+
+	view->inside++;
+	map_done(l->map, tag, err);
+	/* the map may have waited for a free slot with what another view asked for */
+	if (!list_linked(&l->active))
+		list_append(&view->active, &l->active);
 	advance(view);
+	view->inside--;
+}
+
+void view_set_kick(struct vhd_view *view, void (*kick)(void *arg), void *arg)
+{
+	view->kick = kick;
+	view->kick_arg = arg;
+}
+
+void view_forget(struct vhd_view *view)
+{
+	cells_forget(&view->cells);
+	for (unsigned i = 0; i < VIEW_BUILDS; i++)
+		if (view->builds[i] && view->builds[i]->state != BUILD_FREE)
+			view->builds[i]->again = true;
 }
 
 unsigned view_fault_layer(const struct vhd_view *view)

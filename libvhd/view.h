@@ -51,6 +51,16 @@ void view_want(struct vhd_view *view, struct map_req *req);
 bool view_next(struct vhd_view *view, unsigned *layer, struct map_io *io);
 void view_done(struct vhd_view *view, unsigned layer, uint32_t tag, int err);
 
+/* Several views may share maps, in one thread.  An operation one of them offers may be what
+ * another waits for; it is reported to the view that offered it.  @kick is called when a
+ * request of this view can go on and none of its own functions is running: note it, and
+ * call view_next when those of the other view have returned. */
+void view_set_kick(struct vhd_view *view, void (*kick)(void *arg), void *arg);
+
+/* The layers were changed by somebody else (and their maps told so, map_forget): nothing that
+ * was resolved counts any more; what is being resolved is begun anew. */
+void view_forget(struct vhd_view *view);
+
 /* Which layer's map failed a lookup last (for messages: map_fault). */
 unsigned view_fault_layer(const struct vhd_view *view);
 uint64_t view_memory(const struct vhd_view *view);
