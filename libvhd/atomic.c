@@ -19,11 +19,10 @@
 #define NAME_KEPT    200 /* bytes of the target's name; what is added must fit too */
 #define LOCK_WAIT_MS 5000
 
-/* ".NAME.XXXXXX" in the target's directory, exclusively made. */
-static int make_temp(struct atomic *a)
+int atomic_temp(const char *path, char **temp)
 {
-	const char *slash = strrchr(a->path, '/');
-	int directory = slash ? (int)(slash - a->path + 1) : 0, rc = -EEXIST;
+	const char *slash = strrchr(path, '/');
+	int directory = slash ? (int)(slash - path + 1) : 0, rc = -EEXIST;
 
 	for (int i = 0; i < TRIES && rc == -EEXIST; i++) {
 		uint32_t random = 0;
@@ -31,16 +30,16 @@ static int make_temp(struct atomic *a)
 
 		if (getrandom(&random, sizeof(random), 0) < 0)
 			return -errno;
-		if (asprintf(&a->temp, "%.*s.%.*s.%06x", directory, a->path, NAME_KEPT,
-			     a->path + directory, random & 0xffffff) < 0) {
-			a->temp = NULL;
+		if (asprintf(temp, "%.*s.%.*s.%06x", directory, path, NAME_KEPT, path + directory,
+			     random & 0xffffff) < 0) {
+			*temp = NULL;
 			return -ENOMEM;
 		}
-		fd = open(a->temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		fd = open(*temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 		if (fd >= 0)
 			return fd;
 		rc = -errno;
-		free(steal_ptr(&a->temp));
+		free(steal_ptr(temp));
 	}
 	return rc;
 }
@@ -114,7 +113,7 @@ static int open_in_place(struct atomic *a, struct vhd_error *err)
 
 static int open_temp(struct atomic *a, struct vhd_error *err)
 {
-	int fd = make_temp(a), rc;
+	int fd = atomic_temp(a->path, &a->temp), rc;
 
 	if (fd < 0)
 		return error_system(err, fd, "create", a->path);

@@ -41,4 +41,8 @@ VHD_MUST int atomic_commit(struct atomic *a, bool sync, struct vhd_error *err);
 /* Removes what was made.  Harmless after atomic_commit and on a zeroed object. */
 void atomic_abort(struct atomic *a);
 
+/* A new empty file ".NAME.XXXXXX" beside @path: its descriptor; *@temp, its path, is the
+ * caller's.  -errno. */
+VHD_MUST int atomic_temp(const char *path, char **temp);
+
 #endif

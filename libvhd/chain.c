@@ -246,6 +246,7 @@ int vhd_open(const char *path, const struct vhd_open_options *options, struct vh
 	chain->cache_bytes = options->cache_bytes ? options->cache_bytes : CACHE_DEFAULT;
 	rc = open_all(chain, path, &options->parents, err);
 	if (!rc && (chain->flags & VHD_OPEN_WRITE)) {
+		chain->images[0]->early_bitmaps = chain->flags & CHAIN_EARLY_BITMAPS;
 		rc = image_begin_write(chain->images[0], chain->cache_bytes, err);
 		if (!rc)
 			rc = chain_prepare(chain, err);

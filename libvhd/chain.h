@@ -14,6 +14,9 @@
 #include "lock.h"
 #include "view.h"
 
+/* Beside enum vhd_open_flags, for servers: see early_bitmaps of map.h. */
+#define CHAIN_EARLY_BITMAPS (1u << 16)
+
 struct vhd_chain {
 	unsigned depth;		   /* images opened */
 	struct vhd_image **images; /* leaf first; each owned; io->name is the absolute path */

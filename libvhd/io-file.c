@@ -279,6 +279,15 @@ int io_file_fd(const struct vhd_io *io)
 	return io->ops == &file_ops ? ((const struct io_file *)io)->fd : -1;
 }
 
+void io_file_set_name(struct vhd_io *io, char *name)
+{
+	struct io_file *f = io_file_of(io);
+
+	free(f->name);
+	f->name = name;
+	io->name = name;
+}
+
 int io_file_sync_directory(const char *path)
 {
 	CLEANUP_FREE char *directory = strdup(path);

@@ -30,6 +30,9 @@ int io_file_from_fd(int fd, const char *name, unsigned flags, struct vhd_io **ou
 /* The descriptor, borrowed; -1 if @io is not a file. */
 int io_file_fd(const struct vhd_io *io);
 
+/* The file was given another name: @name passes to @io. */
+void io_file_set_name(struct vhd_io *io, char *name);
+
 /* Make the directory entry of @path durable: fsync of its directory. */
 int io_file_sync_directory(const char *path);
 

@@ -186,3 +186,12 @@ void lock_release(struct vhd_io *io)
 {
 	(void)io->ops->lock(io, IO_UNLOCK, LOCK_TOP, LOCK_END - LOCK_TOP);
 }
+
+void lock_drop(struct vhd_io *io, enum lock_role role, const uint8_t *child)
+{
+	struct range ranges[RANGES_MAX];
+	int count = role_ranges(role, child, ranges);
+
+	for (int i = 0; i < count; i++)
+		(void)io->ops->lock(io, IO_UNLOCK, ranges[i].start, ranges[i].length);
+}

@@ -41,5 +41,7 @@ enum lock_role {
 int lock_take(struct vhd_io *io, enum lock_role role, const uint8_t *child, unsigned wait_ms,
 	      bool *unsupported, struct vhd_error *err);
 void lock_release(struct vhd_io *io);
+/* Let the bytes of @role go, keep others. */
+void lock_drop(struct vhd_io *io, enum lock_role role, const uint8_t *child);
 
 #endif

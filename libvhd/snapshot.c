@@ -18,6 +18,7 @@
 #include "error.h"
 #include "io-file.h"
 #include "path.h"
+#include "snapshot.h"
 
 #define LOCK_WAIT_MS 5000
 
@@ -119,11 +120,11 @@ static int check_tables(struct vhd_image *img, struct vhd_error *err)
 			img->io->name, img->bad_count, img->bad[0]);
 }
 
-static int link_layer(const struct vhd_chain *chain, unsigned layer, struct link *out,
+/* @path: where the parent is, or will be. */
+static int link_image(const struct vhd_image *img, const char *path, struct link *out,
 		      struct vhd_error *err)
 {
 	static const uint8_t none[VHD_UUID_BYTES];
-	const struct vhd_image *img = chain->images[layer];
 
 	if (img->type != VHD_TYPE_RAW && !memcmp(img->footer.uuid, none, sizeof(none)))
 		return error_set(
@@ -131,13 +132,11 @@ static int link_layer(const struct vhd_chain *chain, unsigned layer, struct link
 			"cannot make a child of '%s': its id is zero, which would mean a raw "
 			"parent",
 			img->io->name);
-	if (strlen(img->io->name) >= sizeof(out->path))
-		return error_set(err, -VHD_E_NAME, "cannot store the path '%s': too long",
-				 img->io->name);
-	strcpy(out->path, img->io->name);
+	if (strlen(path) >= sizeof(out->path))
+		return error_set(err, -VHD_E_NAME, "cannot store the path '%s': too long", path);
+	strcpy(out->path, path);
 	memcpy(out->id, img->footer.uuid, VHD_UUID_BYTES); /* zero if raw */
 	out->mtime = img->io->mtime;
-	out->depth = chain->depth - layer;
 	return 0;
 }
 
@@ -160,7 +159,9 @@ static int link_chain(const char *child, const char *parent, const struct vhd_sn
 	if (!rc)
 		rc = check_tables(out->chain->images[layer], err);
 	if (!rc)
-		rc = link_layer(out->chain, layer, out, err);
+		rc = link_image(out->chain->images[layer], out->chain->images[layer]->io->name, out,
+				err);
+	out->depth = out->chain->depth - layer;
 	out->size = top->size;
 	out->block_size = footer_is_sparse(&top->footer) ? top->header.block_size : 0;
 	return rc;
@@ -206,12 +207,11 @@ static int relative_path(const char *child, const char *parent, char *out, size_
 	return rc < 0 ? error_system(err, rc, "create", child) : 0;
 }
 
-static int make_child(const char *child, const struct link *link,
-		      const struct vhd_snapshot_options *o, struct vhd_error *err)
+static int plan_child(const char *child, const struct link *link,
+		      const struct vhd_snapshot_options *o, struct plan *out, struct vhd_error *err)
 {
 	struct plan_spec spec = { .type = VHD_TYPE_DIFFERENCING };
 	char relative[PATH_TEXT_MAX];
-	struct plan plan;
 	int rc = relative_path(child, link->path, relative, sizeof(relative), err);
 
 	if (rc < 0)
@@ -229,11 +229,37 @@ static int make_child(const char *child, const struct link *link,
 	memcpy(spec.parent_id, link->id, VHD_UUID_BYTES);
 	spec.parent_timestamp = footer_time_from_unix(link->mtime);
 	spec.parent_path = relative;
-	rc = plan_make(&spec, &plan, err);
-	if (rc < 0) {
+	rc = plan_make(&spec, out, err);
+	if (rc < 0)
 		error_prefix(err, "cannot create '%s'", child);
+	return rc;
+}
+
+int snapshot_plan(const char *child, const char *parent, struct vhd_image *img, struct plan *out,
+		  struct vhd_error *err)
+{
+	CLEANUP_FREE struct link *link = calloc(1, sizeof(*link));
+	struct vhd_snapshot_options none = { .size = 0 };
+	int rc;
+
+	if (!link)
+		return error_system(err, -ENOMEM, "create", child);
+	rc = link_image(img, parent, link, err);
+	if (rc < 0)
 		return rc;
-	}
+	link->size = img->size;
+	link->block_size = footer_is_sparse(&img->footer) ? img->header.block_size : 0;
+	return plan_child(child, link, &none, out, err);
+}
+
+static int make_child(const char *child, const struct link *link,
+		      const struct vhd_snapshot_options *o, struct vhd_error *err)
+{
+	struct plan plan;
+	int rc = plan_child(child, link, o, &plan, err);
+
+	if (rc < 0)
+		return rc;
 	return o->dry_run ? atomic_check(child, o->force, err) :
 			    create_sparse_file(child, &plan, o->force, err);
 }

@@ -1,0 +1,145 @@
+/* vhd-open.c - a chain becomes a disk: files, locks, tables
+ *
+ * libvhd opens and locks the leaf and its parents, beneath the leaf's directory or
+ * the allowed roots only, reads the tables, and makes the leaf fit for writing; then the
+ * images pass to the driver, and their descriptors to the engine at start.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libvhd/base/number.h"
+#include "libvhd/io-file.h"
+#include "vhd-private.h"
+
+#define CACHE_DEFAULT (64ull << 20)
+
+static int no_memory(struct vhd_error *err, const char *path)
+{
+	if (err) {
+		*err = (struct vhd_error){ .code = -ENOMEM };
+		snprintf(err->text, sizeof(err->text), "cannot open '%s': out of memory", path);
+	}
+	return -ENOMEM;
+}
+
+void vhd_layer_free(struct vhd_layer *layer)
+{
+	if (!layer)
+		return;
+	image_close(layer->img);
+	free(layer);
+}
+
+int vhd_layer_start(struct vhd_disk *d, struct vhd_layer *layer)
+{
+	struct vhd_io *io = layer->img->io;
+	struct engine_file_params p = { .fd = io_file_fd(io),
+					.buffered_fd = -1,
+					.device = io->device,
+					.writable = io->writable };
+
+	if (layer->file)
+		return 0;
+	return engine_file_open(d->disk.engine, &p, &layer->file);
+}
+
+int vhd_make_view(struct vhd_layer *const *layers, unsigned depth, uint64_t cache_bytes,
+		  struct vhd_view **out)
+{
+	struct view_layer below[VHD_CHAIN_MAX];
+
+	*out = NULL;
+	if (depth < 2)
+		return 0;
+	for (unsigned i = 1; i < depth; i++)
+		below[i - 1] = (struct view_layer){ .map = layers[i]->img->map,
+						    .size_sectors = layers[i]->size_sectors };
+	return view_open(below, depth - 1, cache_bytes, out);
+}
+
+/* Images stay the caller's until all is made. */
+static int make_layers(struct vhd_disk *d, struct vhd_image **images, unsigned depth,
+		       struct engine_file **files)
+{
+	for (; d->depth < depth; d->depth++) {
+		struct vhd_layer *layer = calloc(1, sizeof(*layer));
+
+		if (!layer)
+			return -ENOMEM;
+		layer->size_sectors = number_div_up(images[d->depth]->size, VHD_SECTOR);
+		layer->file = files ? files[d->depth] : NULL;
+		layer->file_borrowed = files;
+		layer->img = images[d->depth];
+		d->layers[d->depth] = layer;
+	}
+	return vhd_make_view(d->layers, depth, d->params.cache_bytes / 2, &d->view);
+}
+
+int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file **files,
+		  const struct disk_params *params, struct disk **out, struct vhd_error *err)
+{
+	struct vhd_disk *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return no_memory(err, images[0]->io->name);
+	d->params = *params;
+	if (!d->params.cache_bytes)
+		d->params.cache_bytes = CACHE_DEFAULT;
+	d->path = strdup(images[0]->io->name);
+	if (!d->path || make_layers(d, images, depth, files) < 0) {
+		for (unsigned i = 0; i < d->depth; i++)
+			free(d->layers[i]);
+		free(d->path);
+		free(d);
+		return no_memory(err, images[0]->io->name);
+	}
+	d->map = images[0]->map;
+	d->has_parent = depth > 1;
+	d->disk.ops = &vhd_disk_ops;
+	d->disk.size = vhd_leaf(d)->size_sectors * VHD_SECTOR;
+	d->disk.read_only = params->read_only;
+	d->disk.can_trim = !params->read_only;
+	d->disk.fast_zero = !params->read_only;
+	d->disk.block_bytes = vhd_leaf(d)->img->block_sectors * VHD_SECTOR;
+	*out = &d->disk;
+	return 0;
+}
+
+int vhd_disk_open(const char *path, const struct disk_params *params, struct disk **out,
+		  struct vhd_error *err)
+{
+	struct vhd_open_options options = { .parents = params->parents };
+	struct vhd_chain *chain;
+	int rc;
+
+	options.parents.beneath_only = true;
+	options.cache_bytes = params->cache_bytes ? params->cache_bytes : CACHE_DEFAULT;
+	options.flags = CHAIN_EARLY_BITMAPS;
+	if (!params->read_only)
+		options.flags |= VHD_OPEN_WRITE;
+	if (!params->buffered)
+		options.flags |= VHD_OPEN_DIRECT;
+	if (params->force)
+		options.flags |= VHD_OPEN_FORCE;
+	rc = vhd_open(path, &options, &chain, err);
+	if (rc < 0)
+		return rc;
+	rc = chain_prepare(chain, err);
+	if (!rc)
+		rc = vhd_disk_wrap(chain->images, chain->depth, NULL, params, out, err);
+	if (!rc) { /* they are the disk's now */
+		view_close(chain->view);
+		chain->view = NULL;
+		chain->depth = 0;
+	}
+	vhd_close(chain, NULL);
+	return rc;
+}
+
+bool vhd_disk_is(const struct disk *disk)
+{
+	return disk->ops == &vhd_disk_ops;
+}

@@ -1,0 +1,172 @@
+/* vhd-private.h - what the files of the VHD driver share
+ *
+ *   vhd-open.c      files, locks, tables; start, stop, park, close
+ *   vhd.c           requests in, life in the loop: flush, quiesce, age of dirty metadata
+ *   vhd-read.c      reading, and extents
+ *   vhd-write.c     writing
+ *   vhd-zero.c      zeroes and trim
+ *   vhd-pump.c      operations: of requests (data) and of the maps (metadata)
+ *   vhd-snapshot.c, vhd-resize.c   jobs on the running chain
+ *
+ * The chain is layers[0], the leaf, over the frozen ones; the leaf's map and the
+ * view of the others say where data is (libvhd/map.h, view.h) and which metadata
+ * I/O may be issued now; the engine performs it.
+ *
+ *  D1  a request counts in its pending what it waits for: operations in flight, and one
+ *      while it is being translated or sleeps; it is completed when that becomes 0
+ *  D2  an operation is free, or in flight in the engine
+ *  D3  after pump() every operation the maps offered is in flight, or the pool is empty and
+ *      pump() is called again when one comes back
+ */
+#ifndef TAPDISK_VHD_PRIVATE_H
+#define TAPDISK_VHD_PRIVATE_H
+
+#include "libvhd/chain.h"
+#include "libvhd/layout.h"
+#include "vhd.h"
+
+#define VHD_DATA_OPS 256u
+#define VHD_META_OPS 96u
+
+struct vhd_layer {
+	struct vhd_image *img;	  /* owned */
+	struct engine_file *file; /* owned, unless file_borrowed; NULL before start */
+	bool file_borrowed;
+	uint64_t size_sectors;
+	uint64_t reads, writes; /* sectors */
+	uint64_t read_failures, write_failures;
+};
+
+struct vhd_disk;
+struct vhd_req;
+
+struct vhd_op {
+	struct engine_io io; /* first */
+	struct vhd_disk *disk;
+	struct vhd_layer *layer;
+	union {
+		struct vhd_req *req; /* data; and when free, the next free one: */
+		struct vhd_op *next;
+	};
+	/* metadata */
+	bool of_view;
+	unsigned view_layer;
+	uint32_t tag;
+};
+
+/* A request's state in the driver. */
+struct vhd_req {
+	struct map_req wait; /* first */
+	struct vhd_disk *disk;
+	struct request *req;
+	struct vhd_req *next; /* waiting for operations */
+	void (*step)(struct vhd_req *v);
+	void (*landed)(struct vhd_req *v); /* all operations of this step are back */
+	uint64_t sector, left;		   /* still to be translated */
+	uint64_t piece;			   /* sectors of the step under way, when landed is set */
+	unsigned pending;
+	int err;
+	bool refreshed; /* a layer that had grown was looked at again */
+	bool own_op_busy;
+	bool entered; /* map_enter */
+	unsigned epoch;
+	struct vhd_op own_op;
+};
+static_assert(sizeof(struct vhd_req) <= REQUEST_STATE_BYTES, "REQUEST_STATE_BYTES too small");
+
+struct vhd_disk {
+	struct disk disk; /* first */
+	struct disk_params params;
+	char *path;				 /* owned: the leaf's */
+	struct vhd_layer *layers[VHD_CHAIN_MAX]; /* owned */
+	unsigned depth;
+	struct vhd_view *view; /* owned; of layers[1..]; NULL: none */
+	struct vhd_map *map;   /* the leaf's, borrowed; NULL: flat */
+	bool has_parent;
+	/* running */
+	struct vhd_op *ops; /* owned array: data then metadata */
+	struct vhd_op *free_data, *free_meta;
+	unsigned meta_flying;
+	struct vhd_req *op_waiters, **op_waiters_end;
+	struct loop_task pump_task, resume_task;
+	struct loop_timer *age, *next_turn;
+	struct map_req age_flush, quiesce;
+	bool age_flushing;
+	bool quiesce_over; /* answered by the map, not yet told */
+	void (*quiesced)(void *arg, int err);
+	void *quiesced_arg;
+	bool parked;
+	struct map_req job; /* of vhd-snapshot or vhd-resize */
+	void *job_owner;    /* their state while it runs */
+};
+
+static inline struct vhd_disk *vhd_disk_of(struct disk *disk)
+{
+	return (struct vhd_disk *)disk;
+}
+static inline struct vhd_req *vhd_req_of(struct request *req)
+{
+	return (struct vhd_req *)(void *)req->state;
+}
+static inline struct vhd_layer *vhd_leaf(const struct vhd_disk *d)
+{
+	return d->layers[0];
+}
+
+/* ── vhd-pump.c ── */
+int pump_start(struct vhd_disk *d);
+void pump_stop(struct vhd_disk *d);
+/* Let the maps' operations be issued later in this turn. */
+void pump_soon(struct vhd_disk *d);
+/* How many operations could be taken by @v now. */
+unsigned pump_room(const struct vhd_disk *d, const struct vhd_req *v);
+/* Issue one data operation of @v; false: none is free, v->step is called again when one is. */
+bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op op, uint64_t file_sector,
+		uint64_t sectors, void *buf);
+/* @v has nothing to wait for but wants its step called again: in the next turn, so that others
+ * go first. */
+void pump_yield(struct vhd_req *v);
+/* One of the things @v waits for is over. */
+void pump_unref(struct vhd_req *v);
+
+/* ── vhd.c ── */
+/* Wait for the metadata at v->sector of the leaf, or (@view) of the layers below; then v->step,
+ * or the request fails. */
+void vhd_want(struct vhd_req *v, bool view);
+/* The leaf's map changed: commit by age, offer what is to be written. */
+void vhd_touched(struct vhd_disk *d);
+/* All of @v is over but perhaps making it durable. */
+void vhd_req_end(struct vhd_req *v);
+/* Tell whoever waits for quiet, if it is. */
+void vhd_settled(struct vhd_disk *d);
+/* -VHD_E_BAT_ENTRY from layer @index: did its file grow since?  Then look again: true. */
+bool vhd_refresh(struct vhd_req *v, unsigned index);
+/* Where is [sector, sector + count) in the leaf: as map_lookup; flat images too. */
+int vhd_lookup_leaf(struct vhd_disk *d, uint64_t sector, uint64_t count, struct map_ext *out,
+		    int max);
+
+/* ── steps of requests ── */
+void vhd_read_step(struct vhd_req *v);
+void vhd_status_step(struct vhd_req *v);
+void vhd_write_step(struct vhd_req *v);
+void vhd_zero_step(struct vhd_req *v);
+/* Reserve @count sectors at v->sector or the first of them, perform @op on their places, report
+ * them written, and step again. */
+void vhd_write_piece(struct vhd_req *v, uint64_t count, enum engine_op op, uint8_t *buf);
+
+/* ── vhd-open.c ── */
+int vhd_disk_open(const char *path, const struct disk_params *params, struct disk **out,
+		  struct vhd_error *err);
+/* From images that are open, leaf first, the leaf begun for writing unless @params->read_only,
+ * all loaded; @files: their engine files, borrowed, or NULL.  Images pass on success. */
+int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file **files,
+		  const struct disk_params *params, struct disk **out, struct vhd_error *err);
+/* A new view of layers[1..depth) of @layers. */
+int vhd_make_view(struct vhd_layer *const *layers, unsigned depth, uint64_t cache_bytes,
+		  struct vhd_view **out);
+int vhd_layer_start(struct vhd_disk *d, struct vhd_layer *layer);
+/* Blocking. */
+void vhd_layer_free(struct vhd_layer *layer);
+extern const struct disk_ops vhd_disk_ops;
+
+#endif

@@ -1,0 +1,240 @@
+/* vhd-pump.c - operations in flight: data of requests, metadata of the maps
+ *
+ * Both come from pools made at start.  A request may always have one operation,
+ * its own; more only while the pool lasts, so it can starve but never block.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vhd-private.h"
+
+static void pump(struct loop_task *task);
+static void resume(struct loop_task *task);
+
+static void next_turn(void *owner)
+{
+	struct vhd_disk *d = owner;
+
+	loop_defer(d->disk.loop, &d->resume_task);
+}
+
+int pump_start(struct vhd_disk *d)
+{
+	d->ops = calloc(VHD_DATA_OPS + VHD_META_OPS, sizeof(*d->ops));
+	if (!d->ops)
+		return -ENOMEM;
+	for (unsigned i = 0; i < VHD_DATA_OPS + VHD_META_OPS; i++) {
+		struct vhd_op *op = &d->ops[i];
+		struct vhd_op **list = i < VHD_DATA_OPS ? &d->free_data : &d->free_meta;
+
+		op->disk = d;
+		op->next = *list;
+		*list = op;
+	}
+	d->op_waiters = NULL;
+	d->op_waiters_end = &d->op_waiters;
+	d->pump_task.run = pump;
+	d->resume_task.run = resume;
+	return loop_timer_open(d->disk.loop, next_turn, d, &d->next_turn);
+}
+
+void pump_stop(struct vhd_disk *d)
+{
+	if (!d->ops)
+		return;
+	assert(!d->meta_flying && !d->op_waiters);
+	loop_timer_close(d->next_turn);
+	d->next_turn = NULL;
+	loop_undefer(d->disk.loop, &d->pump_task);
+	loop_undefer(d->disk.loop, &d->resume_task);
+	free(d->ops);
+	d->ops = NULL;
+	d->free_data = d->free_meta = NULL;
+}
+
+/* ── data ── */
+
+void pump_unref(struct vhd_req *v)
+{
+	assert(v->pending > 0);
+	if (--v->pending)
+		return;
+	if (v->landed)
+		v->landed(v);
+	else
+		vhd_req_end(v);
+}
+
+static void data_done(struct engine_io *io)
+{
+	struct vhd_op *op = (struct vhd_op *)io;
+	struct vhd_disk *d = op->disk;
+	struct vhd_req *v = op->req;
+	bool reading = io->op == ENGINE_READ;
+
+	if (io->err) {
+		if (reading)
+			op->layer->read_failures++;
+		else
+			op->layer->write_failures++;
+		if (!v->err)
+			v->err = io->err;
+	}
+	if (op == &v->own_op) {
+		v->own_op_busy = false;
+	} else {
+		op->next = d->free_data;
+		d->free_data = op;
+	}
+	if (d->op_waiters)
+		loop_defer(d->disk.loop, &d->resume_task);
+	pump_unref(v);
+}
+
+unsigned pump_room(const struct vhd_disk *d, const struct vhd_req *v)
+{
+	unsigned n = !v->own_op_busy;
+
+	/* a few are enough to know: nobody asks for more */
+	for (const struct vhd_op *op = d->free_data; op && n < 8; op = op->next)
+		n++;
+	return n;
+}
+
+static void wait_turn(struct vhd_req *v)
+{
+	v->next = NULL;
+	*v->disk->op_waiters_end = v;
+	v->disk->op_waiters_end = &v->next;
+}
+
+void pump_yield(struct vhd_req *v)
+{
+	wait_turn(v);
+	loop_timer_set(v->disk->next_turn, 0);
+}
+
+/* Those who waited, once each: who finds none again is last in the line. */
+static void resume(struct loop_task *task)
+{
+	struct vhd_disk *d =
+		(struct vhd_disk *)((char *)task - offsetof(struct vhd_disk, resume_task));
+	struct vhd_req *v = d->op_waiters, *next;
+
+	d->op_waiters = NULL;
+	d->op_waiters_end = &d->op_waiters;
+	for (; v; v = next) {
+		next = v->next;
+		v->step(v);
+	}
+}
+
+bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op what,
+		uint64_t file_sector, uint64_t sectors, void *buf)
+{
+	struct vhd_disk *d = v->disk;
+	struct vhd_op *op = &v->own_op;
+
+	if (v->own_op_busy) {
+		op = d->free_data;
+		if (!op) {
+			wait_turn(v);
+			return false;
+		}
+		d->free_data = op->next;
+	} else {
+		v->own_op_busy = true;
+		op->disk = d;
+	}
+	op->layer = layer;
+	op->req = v;
+	op->io.file = layer->file;
+	op->io.op = what;
+	op->io.offset = file_sector * VHD_SECTOR;
+	op->io.length = sectors * VHD_SECTOR;
+	op->io.buf = buf;
+	op->io.retry = what == ENGINE_SYNC ? NULL : d->disk.retry; /* ORDER 5 */
+	op->io.done = data_done;
+	op->io.err = 0;
+	op->io.since_ns = 0;
+	if (what == ENGINE_READ)
+		layer->reads += sectors;
+	else
+		layer->writes += sectors;
+	v->pending++;
+	engine_submit(d->disk.engine, &op->io);
+	return true;
+}
+
+/* ── metadata ── */
+
+static void meta_done(struct engine_io *io)
+{
+	struct vhd_op *op = (struct vhd_op *)io;
+	struct vhd_disk *d = op->disk;
+	int err = io->err;
+	bool of_view = op->of_view;
+	unsigned layer = op->view_layer;
+	uint32_t tag = op->tag;
+
+	if (err && io->op == ENGINE_READ)
+		op->layer->read_failures++;
+	else if (err)
+		op->layer->write_failures++;
+	op->next = d->free_meta;
+	d->free_meta = op;
+	d->meta_flying--;
+	pump_soon(d);
+	if (of_view)
+		view_done(d->view, layer, tag, err);
+	else
+		map_done(d->map, tag, err);
+	vhd_settled(d);
+}
+
+static void issue(struct vhd_disk *d, struct vhd_layer *layer, const struct map_io *m, bool of_view,
+		  unsigned view_layer)
+{
+	static const enum engine_op ops[] = {
+		[MAP_READ] = ENGINE_READ, [MAP_WRITE] = ENGINE_WRITE,
+		[MAP_ZERO] = ENGINE_ZERO, [MAP_PUNCH] = ENGINE_PUNCH,
+		[MAP_SYNC] = ENGINE_SYNC, [MAP_TRUNCATE] = ENGINE_TRUNCATE,
+	};
+	struct vhd_op *op = d->free_meta;
+
+	d->free_meta = op->next;
+	d->meta_flying++;
+	op->layer = layer;
+	op->of_view = of_view;
+	op->view_layer = view_layer;
+	op->tag = m->tag;
+	op->io.file = layer->file;
+	op->io.op = ops[m->op];
+	op->io.offset = m->offset;
+	op->io.length = m->length;
+	op->io.buf = m->buf;
+	op->io.retry = m->op == MAP_SYNC ? NULL : d->disk.retry; /* ORDER 5 */
+	op->io.done = meta_done;
+	op->io.err = 0;
+	op->io.since_ns = 0;
+	engine_submit(d->disk.engine, &op->io);
+}
+
+static void pump(struct loop_task *task)
+{
+	struct vhd_disk *d =
+		(struct vhd_disk *)((char *)task - offsetof(struct vhd_disk, pump_task));
+	struct map_io io;
+	unsigned layer;
+
+	while (d->map && d->free_meta && map_next(d->map, &io))
+		issue(d, vhd_leaf(d), &io, false, 0);
+	while (d->view && d->free_meta && view_next(d->view, &layer, &io))
+		issue(d, d->layers[layer + 1], &io, true, layer);
+}
+
+void pump_soon(struct vhd_disk *d)
+{
+	loop_defer(d->disk.loop, &d->pump_task);
+}

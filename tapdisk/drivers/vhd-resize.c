@@ -1,0 +1,109 @@
+/* vhd-resize.c - live growth of the leaf inside its metadata's room
+ *
+ * The map does the work (map_resize): footer at the end, sync, copy at the front, sync.  Layers
+ * below keep their size; what lies beyond them is zero.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "libvhd/base/number.h"
+#include "libvhd/error.h"
+#include "libvhd/geometry.h"
+#include "vhd-private.h"
+
+struct resize {
+	uint64_t bytes;
+	struct vhd_footer footer;
+	void (*done)(void *arg, const struct vhd_error *err);
+	void *arg;
+};
+
+static void resized(struct map_req *req)
+{
+	struct vhd_disk *d = (struct vhd_disk *)((char *)req - offsetof(struct vhd_disk, job));
+	struct resize *r = d->job_owner;
+	struct vhd_image *img = vhd_leaf(d)->img;
+	struct vhd_error err = { .code = 0 };
+
+	if (req->err) {
+		error_system(&err, req->err, "resize", d->path);
+	} else {
+		img->footer = r->footer;
+		img->size = r->bytes;
+		img->blocks = (uint32_t)number_div_up(r->bytes, img->header.block_size);
+		vhd_leaf(d)->size_sectors = r->bytes / VHD_SECTOR;
+		d->disk.size = r->bytes;
+	}
+	d->job_owner = NULL;
+	r->done(r->arg, &err);
+	free(r);
+}
+
+static int refuse(const struct vhd_disk *d, uint64_t bytes, struct vhd_error *err)
+{
+	const struct vhd_image *img = vhd_leaf(d)->img;
+
+	if (d->job_owner)
+		return error_set(err, -EBUSY, "cannot resize '%s': another job is under way",
+				 d->path);
+	if (d->params.read_only)
+		return error_set(err, -EROFS, "cannot resize '%s': it is open read-only", d->path);
+	if (!d->map)
+		return error_set(err, -VHD_E_UNSUPPORTED,
+				 "cannot resize '%s' while it runs: only dynamic and differencing "
+				 "images grow live",
+				 d->path);
+	if (bytes % VHD_SECTOR)
+		return error_set(err, -VHD_E_ARGUMENT,
+				 "cannot resize '%s': %llu bytes are not a multiple of 512",
+				 d->path, (unsigned long long)bytes);
+	if (bytes < d->disk.size)
+		return error_set(
+			err, -VHD_E_ARGUMENT,
+			"cannot resize '%s': a running disk does not shrink (%llu bytes now)",
+			d->path, (unsigned long long)d->disk.size);
+	if (number_div_up(bytes, img->header.block_size) > img->header.max_entries)
+		return error_set(
+			err, -VHD_E_TOO_BIG,
+			"cannot resize '%s': its block table has room for %llu bytes; make "
+			"room offline with vhd-util resize",
+			d->path,
+			(unsigned long long)img->header.max_entries * img->header.block_size);
+	return 0;
+}
+
+void vhd_disk_resize(struct disk *disk, uint64_t bytes,
+		     void (*done)(void *arg, const struct vhd_error *err), void *arg)
+{
+	struct vhd_disk *d = vhd_disk_of(disk);
+	struct vhd_error err = { .code = 0 };
+	struct vhd_geometry g = geometry_for(bytes / VHD_SECTOR);
+	uint8_t raw[VHD_FOOTER_BYTES];
+	struct resize *r = NULL;
+	int rc = refuse(d, bytes, &err);
+
+	if (!rc) {
+		r = calloc(1, sizeof(*r));
+		rc = r ? 0 : error_system(&err, -ENOMEM, "resize", d->path);
+	}
+	if (rc < 0) {
+		done(arg, &err);
+		return;
+	}
+	*r = (struct resize){ bytes, vhd_leaf(d)->img->footer, done, arg };
+	r->footer.current_size = bytes;
+	r->footer.cylinders = g.cylinders;
+	r->footer.heads = g.heads;
+	r->footer.sectors_per_track = g.sectors_per_track;
+	footer_encode(&r->footer, raw);
+	d->job_owner = r;
+	d->job = (struct map_req){ .ready = resized };
+	rc = map_resize(d->map, &d->job, bytes / VHD_SECTOR, raw);
+	if (rc < 0) {
+		d->job.err = rc;
+		resized(&d->job);
+		return;
+	}
+	pump_soon(d);
+}
