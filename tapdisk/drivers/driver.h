@@ -121,6 +121,10 @@ struct disk {
 	/* Something worth an event happened: "flush-failed"; text for people.  May be NULL. */
 	void (*event)(struct disk *disk, const char *what, const char *text);
 	void *owner;
+	/* All running disks of the process, or NULL: the driver links itself in while it runs,
+	 * so that disks with a parent in common share it. */
+	struct list *peers;
+	struct list peer;
 };
 
 static inline void disk_complete(struct disk *disk, struct request *req, int err)

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libvhd/base/number.h"
-#include "libvhd/io-file.h"
 #include "vhd-private.h"
 
 #define CACHE_DEFAULT (64ull << 20)
@@ -23,27 +21,6 @@ static int no_memory(struct vhd_error *err, const char *path)
 		snprintf(err->text, sizeof(err->text), "cannot open '%s': out of memory", path);
 	}
 	return -ENOMEM;
-}
-
-void vhd_layer_free(struct vhd_layer *layer)
-{
-	if (!layer)
-		return;
-	image_close(layer->img);
-	free(layer);
-}
-
-int vhd_layer_start(struct vhd_disk *d, struct vhd_layer *layer)
-{
-	struct vhd_io *io = layer->img->io;
-	struct engine_file_params p = { .fd = io_file_fd(io),
-					.buffered_fd = -1,
-					.device = io->device,
-					.writable = io->writable };
-
-	if (layer->file)
-		return 0;
-	return engine_file_open(d->disk.engine, &p, &layer->file);
 }
 
 int vhd_make_view(struct vhd_layer *const *layers, unsigned depth, uint64_t cache_bytes,
@@ -65,17 +42,12 @@ static int make_layers(struct vhd_disk *d, struct vhd_image **images, unsigned d
 		       struct engine_file **files)
 {
 	for (; d->depth < depth; d->depth++) {
-		struct vhd_layer *layer = calloc(1, sizeof(*layer));
-
-		if (!layer)
+		d->layers[d->depth] = source_layer(images[d->depth],
+						   files ? files[d->depth] : NULL);
+		if (!d->layers[d->depth])
 			return -ENOMEM;
-		layer->size_sectors = number_div_up(images[d->depth]->size, VHD_SECTOR);
-		layer->file = files ? files[d->depth] : NULL;
-		layer->file_borrowed = files;
-		layer->img = images[d->depth];
-		d->layers[d->depth] = layer;
 	}
-	return vhd_make_view(d->layers, depth, d->params.cache_bytes / 2, &d->view);
+	return 0;
 }
 
 int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file **files,
@@ -90,14 +62,17 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 		d->params.cache_bytes = CACHE_DEFAULT;
 	d->path = strdup(images[0]->io->name);
 	if (!d->path || make_layers(d, images, depth, files) < 0) {
-		for (unsigned i = 0; i < d->depth; i++)
+		for (unsigned i = 0; i < d->depth; i++) {
+			free(d->layers[i]->src);
 			free(d->layers[i]);
+		}
 		free(d->path);
 		free(d);
 		return no_memory(err, images[0]->io->name);
 	}
 	d->map = images[0]->map;
 	d->has_parent = depth > 1;
+	list_init(&d->disk.peer);
 	d->disk.ops = &vhd_disk_ops;
 	d->disk.size = vhd_leaf(d)->size_sectors * VHD_SECTOR;
 	d->disk.read_only = params->read_only;

@@ -1,6 +1,7 @@
 /* vhd-private.h - what the files of the VHD driver share
  *
- *   vhd-open.c      files, locks, tables; start, stop, park, close
+ *   vhd-open.c      files, locks, tables; park, close
+ *   vhd-source.c    layers and what several disks have in common; start and stop of them
  *   vhd.c           requests in, life in the loop: flush, quiesce, age of dirty metadata
  *   vhd-read.c      reading, and extents
  *   vhd-write.c     writing
@@ -21,6 +22,8 @@
 #ifndef TAPDISK_VHD_PRIVATE_H
 #define TAPDISK_VHD_PRIVATE_H
 
+#include <assert.h>
+
 #include "libvhd/chain.h"
 #include "libvhd/layout.h"
 #include "vhd.h"
@@ -28,10 +31,20 @@
 #define VHD_DATA_OPS 256u
 #define VHD_META_OPS 96u
 
-struct vhd_layer {
+/* An open image with its map and its file in the engine: one layer's own, or a frozen parent that
+ * several disks of this process have in common.  Counted in the loop's thread. */
+struct vhd_source {
+	unsigned refs;
 	struct vhd_image *img;	  /* owned */
 	struct engine_file *file; /* owned, unless file_borrowed; NULL before start */
 	bool file_borrowed;
+};
+
+struct vhd_layer {
+	struct vhd_source *src;	  /* counted; NULL after stop if others still use it */
+	struct vhd_image *img;	  /* of src, or what was opened before a common source was found */
+	struct vhd_image *own;	  /* owned: holds this disk's locks where src is another's */
+	struct engine_file *file; /* of src */
 	uint64_t size_sectors;
 	uint64_t reads, writes; /* sectors */
 	uint64_t read_failures, write_failures;
@@ -95,7 +108,6 @@ struct vhd_disk {
 	bool quiesce_over; /* answered by the map, not yet told */
 	void (*quiesced)(void *arg, int err);
 	void *quiesced_arg;
-	bool parked;
 	struct map_req job; /* of vhd-snapshot or vhd-resize */
 	void *job_owner;    /* their state while it runs */
 };
@@ -137,6 +149,8 @@ void vhd_want(struct vhd_req *v, bool view);
 void vhd_touched(struct vhd_disk *d);
 /* All of @v is over but perhaps making it durable. */
 void vhd_req_end(struct vhd_req *v);
+/* @view (owned from now) instead of the one in use, which is closed. */
+void vhd_use_view(struct vhd_disk *d, struct vhd_view *view);
 /* Tell whoever waits for quiet, if it is. */
 void vhd_settled(struct vhd_disk *d);
 /* -VHD_E_BAT_ENTRY from layer @index: did its file grow since?  Then look again: true. */
@@ -164,9 +178,17 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 /* A new view of layers[1..depth) of @layers. */
 int vhd_make_view(struct vhd_layer *const *layers, unsigned depth, uint64_t cache_bytes,
 		  struct vhd_view **out);
-int vhd_layer_start(struct vhd_disk *d, struct vhd_layer *layer);
-/* Blocking. */
-void vhd_layer_free(struct vhd_layer *layer);
+
+/* ── vhd-source.c ── */
+/* A layer over @img, which passes on success; NULL: no memory. */
+struct vhd_layer *source_layer(struct vhd_image *img, struct engine_file *file);
+/* Loop's thread: its file becomes known to the engine; a frozen one is taken from a peer that
+ * has it already. */
+int source_start(struct vhd_disk *d, struct vhd_layer *layer, bool frozen);
+/* Loop's thread.  The locks of a source that others go on using are let go. */
+void source_stop(struct vhd_layer *layer);
+/* Blocking, any thread; never started, or stopped.  NULL is fine. */
+void source_free(struct vhd_layer *layer);
 extern const struct disk_ops vhd_disk_ops;
 
 #endif

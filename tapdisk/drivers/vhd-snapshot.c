@@ -156,20 +156,23 @@ static int make_child(const struct vhd_disk *d, const struct vhd_snapshot *s,
 static int open_child(struct vhd_disk *d, struct snapshot_state *st, struct vhd_io *io,
 		      struct vhd_error *err)
 {
-	struct vhd_layer *layer = calloc(1, sizeof(*layer));
-	int rc = layer ? image_open(io, 0, &layer->img, err) : -ENOMEM;
+	struct vhd_image *img;
+	int rc = image_open(io, 0, &img, err);
 
 	if (rc < 0) {
-		free(layer);
 		io_close(io);
 		return rc;
 	}
-	st->child = layer;
-	layer->size_sectors = layer->img->size / VHD_SECTOR;
-	layer->img->early_bitmaps = true;
+	img->early_bitmaps = true;
 	rc = lock_take(io, LOCK_WRITE, NULL, d->params.lock_wait_ms, NULL, err);
 	if (!rc)
-		rc = image_begin_write(layer->img, d->params.cache_bytes / 2, err);
+		rc = image_begin_write(img, d->params.cache_bytes / 2, err);
+	if (!rc) {
+		st->child = source_layer(img, NULL);
+		rc = st->child ? 0 : -ENOMEM;
+	}
+	if (rc < 0)
+		image_close(img);
 	return rc;
 }
 
@@ -227,7 +230,7 @@ static void committed(struct map_req *req)
 static int make_ready(struct vhd_disk *d, struct snapshot_state *st)
 {
 	struct vhd_layer *layers[VHD_CHAIN_MAX];
-	int rc = vhd_layer_start(d, st->child);
+	int rc = source_start(d, st->child, false);
 
 	if (rc < 0)
 		return rc;
@@ -265,8 +268,7 @@ void vhd_snapshot_apply(struct vhd_snapshot *s, const char **leaf)
 	struct snapshot_state *st = state_of(s);
 
 	vhd_leaf(d)->img->writing = false;
-	view_close(d->view);
-	d->view = st->view;
+	vhd_use_view(d, st->view);
 	st->view = NULL;
 	memmove(d->layers + 1, d->layers, d->depth * sizeof(struct vhd_layer *));
 	d->layers[0] = st->child;
@@ -368,16 +370,23 @@ int vhd_snapshot_switch(struct vhd_snapshot *s, struct vhd_error *err)
 	return 0;
 }
 
+void vhd_snapshot_drop(struct vhd_snapshot *s)
+{
+	struct snapshot_state *st = state_of(s);
+
+	view_close(st->view);
+	st->view = NULL;
+	if (st->child)
+		source_stop(st->child);
+}
+
 void vhd_snapshot_free(struct vhd_snapshot *s)
 {
 	struct snapshot_state *st = state_of(s);
 
 	if (!st)
 		return;
-	view_close(st->view);
-	if (st->child && st->child->file)
-		engine_file_close(st->child->file);
-	vhd_layer_free(st->child);
+	source_free(st->child);
 	if (!st->switched) {
 		if (st->temp)
 			unlink(st->temp);

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "libvhd/base/number.h"
+#include "libvhd/error.h"
 #include "vhd-private.h"
 
 #define DIRTY_AGE_NS 1000000000ull
@@ -270,37 +270,57 @@ static void quiesce(struct disk *disk, void (*done)(void *arg, int err), void *a
 	engine_submit(disk->engine, &op->io);
 }
 
+/* Another disk's operation brought metadata that a request of this one waited for. */
+static void kicked(void *arg)
+{
+	pump_soon(arg);
+}
+
+void vhd_use_view(struct vhd_disk *d, struct vhd_view *view)
+{
+	view_close(d->view);
+	d->view = view;
+	if (view)
+		view_set_kick(view, kicked, d);
+}
+
 static int start(struct disk *disk, struct vhd_error *err)
 {
 	struct vhd_disk *d = vhd_disk_of(disk);
+	struct vhd_view *view = NULL;
 	int rc = 0;
 
 	for (unsigned i = 0; i < d->depth && !rc; i++)
-		rc = vhd_layer_start(d, d->layers[i]);
+		rc = source_start(d, d->layers[i], i > 0);
 	if (!rc)
+		rc = vhd_make_view(d->layers, d->depth, d->params.cache_bytes / 2, &view);
+	if (!rc) {
+		vhd_use_view(d, view);
 		rc = pump_start(d);
+	}
 	if (!rc)
 		rc = loop_timer_open(disk->loop, too_old, d, &d->age);
 	if (rc < 0) {
-		*err = (struct vhd_error){ .code = rc };
-		strcpy(err->text, "cannot start the disk: out of memory or descriptors");
+		error_set(err, rc, "cannot start '%s': out of memory or descriptors", d->path);
 		disk->ops->stop(disk);
+		return rc;
 	}
-	return rc;
+	if (disk->peers)
+		list_append(disk->peers, &disk->peer);
+	return 0;
 }
 
 static void stop(struct disk *disk)
 {
 	struct vhd_disk *d = vhd_disk_of(disk);
 
+	list_remove(&disk->peer);
 	loop_timer_close(d->age);
 	d->age = NULL;
 	pump_stop(d);
-	for (unsigned i = 0; i < d->depth; i++) {
-		if (!d->layers[i]->file_borrowed)
-			engine_file_close(d->layers[i]->file);
-		d->layers[i]->file = NULL;
-	}
+	vhd_use_view(d, NULL);
+	for (unsigned i = 0; i < d->depth; i++)
+		source_stop(d->layers[i]);
 }
 
 static unsigned layers(const struct disk *disk, struct disk_layer_info *out, unsigned max)
@@ -324,31 +344,23 @@ static unsigned layers(const struct disk *disk, struct disk_layer_info *out, uns
 static int park(struct disk *disk, struct vhd_error *err)
 {
 	struct vhd_disk *d = vhd_disk_of(disk);
-	int rc;
+	struct vhd_io *leaf = vhd_leaf(d)->img->io;
 
-	for (unsigned i = 0; i < d->depth; i++)
-		lock_release(d->layers[i]->img->io);
-	if (d->params.read_only)
-		rc = 0;
-	else
-		rc = lock_take(vhd_leaf(d)->img->io, LOCK_PARKED, NULL, d->params.lock_wait_ms,
-			       NULL, err);
-	view_close(d->view);
-	d->view = NULL;
 	for (unsigned i = 1; i < d->depth; i++)
-		vhd_layer_free(d->layers[i]);
+		source_free(d->layers[i]);
 	d->depth = 1;
-	d->parked = true;
-	return rc;
+	lock_release(leaf);
+	return d->params.read_only ?
+		       0 :
+		       lock_take(leaf, LOCK_PARKED, NULL, d->params.lock_wait_ms, NULL, err);
 }
 
 static void close_disk(struct disk *disk)
 {
 	struct vhd_disk *d = vhd_disk_of(disk);
 
-	view_close(d->view);
 	for (unsigned i = 0; i < d->depth; i++)
-		vhd_layer_free(d->layers[i]);
+		source_free(d->layers[i]);
 	free(d->path);
 	free(d);
 }

@@ -25,7 +25,10 @@ int vhd_snapshot_switch(struct vhd_snapshot *s, struct vhd_error *err);
 /* Loop, under hold, cannot fail: the new leaf serves.  The path that is the leaf now is in *leaf
  * (valid until freed). */
 void vhd_snapshot_apply(struct vhd_snapshot *s, const char **leaf);
-/* Undo a prepared one, or free what is left of an applied one.  Blocking. */
+/* Loop, first thing after a failure of commit or switch: it is given up. */
+void vhd_snapshot_drop(struct vhd_snapshot *s);
+/* Then, or after apply: undo what was made, free.  Blocking, any thread.  Not after a failed
+ * prepare, which has undone itself. */
 void vhd_snapshot_free(struct vhd_snapshot *s);
 
 /* ── live growth inside the metadata's room ── */
