@@ -10,7 +10,7 @@
  * overlap; so a third need not be kept: all of them are told already, and a
  * block next door meets the nearer of the two.  Cells cover a window of the
  * file, and the first cell behind it; a table whose blocks reach further is fed
- * again for the next window.
+ * again for the next window, which begins where the next block is.
  */
 #include "bat.h"
 
@@ -38,7 +38,7 @@ struct bat_scan {
 	struct cell *cells;  /* of the window, and one more */
 	uint64_t cell_count; /* without that */
 	uint64_t window;     /* first cell number of the window */
-	uint64_t highest;    /* largest cell number seen */
+	uint64_t next;	     /* lowest cell number seen behind the window; UINT64_MAX: none */
 };
 
 int bat_scan_begin(const struct bat_shape *shape, bool overlaps, bat_fault_fn *fault, void *arg,
@@ -57,6 +57,7 @@ int bat_scan_begin(const struct bat_shape *shape, bool overlaps, bat_fault_fn *f
 	s->arg = arg;
 	s->totals.end_sector = shape->first_sector;
 	s->totals.lowest_sector = UINT64_MAX;
+	s->next = UINT64_MAX;
 	span = number_min(shape->end_sector, UINT32_MAX) / s->stride + 1;
 	s->cell_count = number_min(span, VHD_BAT_SCAN_BYTES / sizeof(struct cell) - 1);
 	if (overlaps) {
@@ -111,8 +112,11 @@ static void place_in_cell(struct bat_scan *s, uint32_t block, uint32_t entry)
 	uint64_t number = entry / s->stride, index = number - s->window;
 	struct cell *c;
 
-	s->highest = number_max(s->highest, number);
-	if (number < s->window || index > s->cell_count)
+	if (number < s->window)
+		return;
+	if (index >= s->cell_count)
+		s->next = number_min(s->next, number);
+	if (index > s->cell_count)
 		return;
 	c = &s->cells[index];
 	if (index)
@@ -158,9 +162,10 @@ void bat_scan_feed(struct bat_scan *s, uint32_t first, const uint8_t *raw, uint3
 bool bat_scan_again(struct bat_scan *s)
 {
 	s->first = false;
-	if (!s->overlaps || s->highest < s->window + s->cell_count)
+	if (!s->overlaps || s->next == UINT64_MAX)
 		return false;
-	s->window += s->cell_count;
+	s->window = s->next; /* whatever is in the cell before it was in this window, too */
+	s->next = UINT64_MAX;
 	memset(s->cells, 0, (s->cell_count + 1) * sizeof(struct cell));
 	return true;
 }

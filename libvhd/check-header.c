@@ -91,11 +91,11 @@ static int check_locator(struct check *c, unsigned i)
 				 .offset = c->footer.data_offset + HEADER_LOCATORS +
 					   i * VHD_LOCATOR_BYTES };
 	const struct check_range *hit;
-	char code[16];
+	char buf[16];
+	const char *code = locator_name(entry->code, buf);
 
 	if (!entry->code)
 		return 0;
-	locator_name(entry->code, code);
 	if (!locator_known(entry->code)) {
 		check_report(c, &f, "parent locator %u is of an unknown kind (%s); it is skipped",
 			     i, code);

@@ -139,8 +139,7 @@ static bool parse_id(const char *hex, uint8_t *id)
 	return true;
 }
 
-/* False: not one of ours, or torn. */
-static bool decode(const char *text, size_t length, struct coalesce_state *s)
+bool coalesce_state_decode(const char *text, size_t length, struct coalesce_state *s)
 {
 	char head[HEAD_BYTES], target[33], child[33];
 	unsigned long long fingerprint, cursor, merged;
@@ -214,7 +213,7 @@ int coalesce_state_find(struct vhd_io *target, const uint8_t *target_id, struct 
 		return 0;
 	if (rc < 0 && !error_is_vhd(rc))
 		return error_system(err, rc, "read", path ? path : target->name);
-	if (rc < 0 || !decode(text, length, &s))
+	if (rc < 0 || !coalesce_state_decode(text, length, &s))
 		return error_set(err, -VHD_E_COALESCING,
 				 "cannot use '%s': '%s' says that it is half merged, but cannot be "
 				 "read; merge its child again with vhd-util coalesce --force, or "

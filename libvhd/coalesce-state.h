@@ -39,6 +39,10 @@ struct coalesce_state {
 		.path = NULL, .fd = -1 \
 	}
 
+/* The contents of a note, @length bytes with a NUL behind them, into the ids, numbers and child of
+ * *@s.  False, and any of these changed: not one of ours, or torn. */
+bool coalesce_state_decode(const char *text, size_t length, struct coalesce_state *s);
+
 /* Is the image behind @target, with footer id @target_id (NULL: a raw disk), half
  * merged?  1: yes, *state is filled (without fd; release it); 0: no: nothing
  * there, or a note about another image that once had this name, or storage that

@@ -121,7 +121,7 @@ bool image_is_free(const struct vhd_image *image, uint64_t offset, uint64_t leng
  * image->footer (hidden, saved).  A single place for fixed images. */
 VHD_MUST int image_store_footers(struct vhd_image *image, struct vhd_error *err);
 
-/* Raw bytes of one entry / one bitmap, for tools. */
+/* Raw bytes of one entry / one bitmap (whole sectors of it), for tools. */
 VHD_MUST int image_bat_entry(struct vhd_image *image, uint32_t block, uint32_t *entry,
 			     struct vhd_error *err);
 VHD_MUST int image_bitmap(struct vhd_image *image, uint32_t block, uint8_t *bits,

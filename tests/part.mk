@@ -33,14 +33,20 @@ $(TEST_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/lib/tools/%.o $(TEST_LIB_OBJ
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) $(LDLIBS_TEST)
 
 # a fuzz target with a main that replays its corpus: needs no fuzzer
-$(FUZZ_REPLAY): $(BUILD)/tests/fuzz/%-replay: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/replay.o $(LIB_OBJ)
+$(FUZZ_REPLAY): $(BUILD)/tests/fuzz/%-replay: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/replay.o $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS)
 
-build/fuzz/%: tests/fuzz/%.c $(LIB_SRC)
+# with a fuzzer: all objects anew, so that it sees what every branch does
+FUZZ_CC := clang -std=gnu17 -O1 -g -fno-sanitize-recover=all -D_GNU_SOURCE -pthread
+FUZZ_LIB_OBJ := $(patsubst %.c,build/fuzz/obj/%.o,$(LIB_SRC) $(wildcard tests/lib/*.c))
+build/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(call say,FUZZ,$@)clang -std=gnu17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -D_GNU_SOURCE \
-	  -DVHD_VERSION_TEXT='"$(VERSION)"' -I. -pthread -o $@ $^ $(LIB_LIBS)
+	$(call say,FUZZCC,$<)$(FUZZ_CC) -fsanitize=fuzzer-no-link,address,undefined \
+	  -DVHD_VERSION_TEXT='"$(VERSION)"' -I. -MMD -MP -c -o $@ $<
+build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o $(FUZZ_LIB_OBJ)
+	$(call say,FUZZ,$@)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIB_LIBS)
+-include $(shell find build/fuzz/obj -name '*.d' 2>/dev/null)
 
 check:
 	$(Q)scripts/packages build check
