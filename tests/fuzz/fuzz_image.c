@@ -5,6 +5,8 @@
  * What is written must be there after opening again, and nothing else changed; what is
  * refused must not have changed a byte.
  */
+#include <errno.h>
+
 #include "fuzz.h"
 #include "libvhd/base/number.h"
 #include "libvhd/bitmap.h"
@@ -120,18 +122,28 @@ static void examine(struct vhd_image *image, uint64_t where, struct disk_start *
 	}
 }
 
-static void write_sector(struct vhd_image *image, uint64_t sector, int fill)
+/* False: there is no room, on a device or within the reach of entries. */
+static bool write_sector(struct vhd_image *image, uint64_t sector, int fill)
 {
 	uint8_t data[VHD_SECTOR];
 	struct map_req req = { .sector = sector, .count = 1 };
+	struct vhd_error err = { 0 };
 	struct map_ext ext;
+	int n;
 
 	memset(data, fill, sizeof(data));
-	MUST(image_reserve(image, &req, &ext, 1, NULL) == 1);
+	n = image_reserve(image, &req, &ext, 1, &err);
+	if (n < 0) {
+		MUST(err.code == n && err.text[0]);
+		MUST(n == -ENOSPC || n == -VHD_E_TOO_BIG);
+		return false;
+	}
+	MUST(n == 1);
 	MUST(ext.kind == EXT_HERE && ext.sector == sector && ext.count == 1);
 	MUST(!io_write(image->io, data, sizeof(data), ext.file_sector * VHD_SECTOR));
 	image_written(image, &req);
 	MUST(!image_finish(image, NULL));
+	return true;
 }
 
 /* Write one of the first sectors of what @before was read from; then open it anew. */
@@ -143,12 +155,13 @@ static void write_image(struct mem_disk *disk, unsigned flags, unsigned where,
 	struct disk_start after;
 	struct vhd_error err = { 0 };
 	uint64_t sector = where % before->count;
+	bool written = false;
 	int rc = image_load(image, CACHE_BYTES, &err);
 
 	if (!rc)
 		rc = image_begin_write(image, CACHE_BYTES, &err);
 	if (!rc && image->map)
-		write_sector(image, sector, 0xda);
+		written = write_sector(image, sector, 0xda);
 	image_close(image);
 	if (rc < 0) {
 		uint8_t a[VHD_SECTOR], b[VHD_SECTOR];
@@ -166,11 +179,9 @@ static void write_image(struct mem_disk *disk, unsigned flags, unsigned where,
 		examine(image, 0, &after);
 		MUST(!image->map || !(image->problems & IMAGE_BAT_FAULTS));
 		for (uint64_t i = 0; image->map && i < before->count; i++) {
-			bool here = before->here[i] || i == sector;
-
-			if (i == sector)
+			if (i == sector && written)
 				MUST(after.here[i] && after.data[i][0] == 0xda);
-			else if (here)
+			else if (before->here[i])
 				MUST(after.here[i] &&
 				     !memcmp(after.data[i], before->data[i], VHD_SECTOR));
 			else if (after.here[i]) /* a new block of an image without a parent */
