@@ -345,6 +345,29 @@ static int add_extent(struct merge *m, struct copy_job **job, const struct view_
 		       e->count);
 }
 
+/* The caller said stop: what was begun is completed and recorded, so that the next
+ * run goes on from here. */
+static void stop_early(struct merge *m, struct copy_job **job)
+{
+	int rc = 0;
+
+	if (*job && (*job)->count) {
+		copy_submit(m->copier, *job);
+		m->flying++;
+	} else if (*job) {
+		copy_put(m->copier, *job);
+	}
+	*job = NULL;
+	while (m->flying) {
+		int one = collect(m);
+
+		if (one < 0 && one != -VHD_E_CANCELLED)
+			rc = one;
+	}
+	if (!rc)
+		(void)commit(m);
+}
+
 static int move(struct merge *m)
 {
 	uint64_t end = m->l.images[0]->size / VHD_SECTOR;
@@ -367,9 +390,11 @@ static int move(struct merge *m)
 	if (rc < 0) {
 		struct vhd_error *kept = m->err; /* the first error is the one to tell */
 
+		m->err = NULL;
+		if (rc == -VHD_E_CANCELLED)
+			stop_early(m, &job);
 		if (job)
 			copy_put(m->copier, job);
-		m->err = NULL;
 		(void)drain(m);
 		m->err = kept;
 		return rc;
@@ -422,8 +447,11 @@ static int run(struct merge *m)
 	if (!rc)
 		rc = move(m);
 	copy_stop(m->copier);
+	/* after a failure as well: blocks that have data are named, or their space is lost */
 	if (!rc)
 		rc = image_finish(target, m->err);
+	else if (target->writing)
+		(void)!image_finish(target, NULL);
 	if (!rc)
 		rc = coalesce_state_remove(&m->l.state, m->err);
 	m->result->sectors += m->base_merged;
