@@ -80,8 +80,16 @@ static int restore_footers(struct vhd_image *img, struct vhd_error *err)
 	const unsigned end = IMAGE_END_FOOTER_BAD | IMAGE_SHORT_FOOTER | IMAGE_TORN_FOOTER;
 	int rc = 0;
 
-	if (img->problems & IMAGE_END_FOOTER_BAD)
-		img->footer_offset = end_footer_place(img);
+	if (img->problems & IMAGE_END_FOOTER_BAD) {
+		uint64_t place = end_footer_place(img);
+
+		if (place < image_end_of_data(img)) /* a device ends where it ends */
+			return error_at(err, -VHD_E_TRUNCATED, place,
+					"cannot write '%s': its end footer is missing, and the "
+					"place for one, at offset %llu, is in use",
+					img->io->name, (unsigned long long)place);
+		img->footer_offset = place;
+	}
 	if (img->problems & end)
 		rc = write_footer(img, img->footer_offset);
 	if (!rc && (img->problems & (IMAGE_COPY_BAD | IMAGE_FOOTERS_BENIGN)))
