@@ -2,8 +2,9 @@
  *
  * Two steps: collect the candidates (texts only, bounded: eight locators and a
  * name), then open them one after the other as confine.h allows.  When none
- * will do, the reason that the user can act on is told: refused by confinement,
- * then damaged or unreadable, then another image's id, then missing.
+ * will do, the reason that the user can act on is told: a file that the system does not let us
+ * open, if it comes first; refused by confinement, then damaged or unreadable, then another
+ * image's id, then missing.
  */
 #include "parent.h"
 
@@ -144,6 +145,7 @@ struct search {
 	unsigned flags;
 	char tried[512]; /* for the message */
 	bool denied, other_id, damaged;
+	bool damage_first; /* before anything was denied */
 	char denied_name[256], other_name[256];
 	struct vhd_error damage; /* of the first candidate that could not be used */
 };
@@ -159,8 +161,10 @@ static void note_tried(struct search *s, const struct candidate *c, const char *
 
 static void note_damage(struct search *s, const struct vhd_error *failure)
 {
-	if (!s->damaged)
+	if (!s->damaged) {
 		s->damage = *failure;
+		s->damage_first = !s->denied;
+	}
 	s->damaged = true;
 }
 
@@ -283,8 +287,10 @@ static int search_roots(struct search *s, const struct candidates *c, struct vhd
 static int explain(const struct search *s, struct vhd_error *err)
 {
 	const char *child = s->image->io->name;
+	/* a better candidate is there, only it cannot be opened */
+	bool unopened = s->damaged && s->damage_first && !error_is_vhd(s->damage.code);
 
-	if (s->denied)
+	if (s->denied && !unopened)
 		return error_set(err, -VHD_E_PARENT_DENIED,
 				 "cannot open the parent of '%s': '%s' is outside the allowed "
 				 "directories; if you trust it, allow its directory with "
