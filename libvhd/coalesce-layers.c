@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "coalesce-grow.h"
 #include "confine.h"
 #include "error.h"
 #include "image-private.h"
@@ -229,6 +230,8 @@ int coalesce_layers_open(struct coalesce_layers *l, const char *child,
 		return rc;
 	l->target = l->count - 1;
 	rc = find_state(l, o, err);
+	if (!rc)
+		rc = coalesce_grow_plan(l, directory, o, err);
 	if (!rc)
 		rc = check_keys(l, err);
 	return rc < 0 ? rc : open_view(l, err);

@@ -20,6 +20,9 @@ struct coalesce_layers {
 	struct vhd_image *images[VHD_CHAIN_MAX]; /* owned */
 	struct vhd_view *sources;
 	struct coalesce_state state; /* found beside the target; path NULL: none */
+	/* coalesce-grow.h */
+	uint64_t grow_from;	     /* bytes: the target's old size; 0: it does not grow */
+	uint64_t hide_from, hide_to; /* sectors that must be zero where no source has them */
 };
 
 /* Open @child and its parents down to the target, take the locks of a merge

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "coalesce-grow.h"
 #include "coalesce-layers.h"
 #include "copy.h"
 #include "error.h"
@@ -67,18 +68,6 @@ static uint64_t fingerprint(const struct coalesce_layers *l)
 	return hash ? hash : 1;
 }
 
-static int too_small(struct merge *m, uint64_t sector)
-{
-	struct vhd_image *target = coalesce_layers_target(&m->l);
-
-	return error_set(
-		m->err, -VHD_E_RANGE,
-		"cannot coalesce '%s' into '%s': there is data at byte %llu, beyond the end "
-		"of the parent's disk (%llu bytes); enlarge it first: vhd-util resize",
-		m->l.images[0]->io->name, target->io->name, (unsigned long long)sector * VHD_SECTOR,
-		(unsigned long long)target->size);
-}
-
 /* Must the zero behind a source's end be written?  Not where the target has no
  * block to hide, nor behind its own end. */
 static int zero_needed(struct merge *m, uint64_t sector, uint64_t *count, bool *needed)
@@ -116,7 +105,9 @@ static int survey(struct merge *m)
 		for (int i = 0; i < n; i++) {
 			if (ext[i].kind == VIEW_DATA && ext[i].layer != m->l.target) {
 				if (ext[i].sector + ext[i].count > room)
-					return too_small(m, number_max(ext[i].sector, room));
+					return coalesce_grow_refuse(&m->l,
+								    number_max(ext[i].sector, room),
+								    m->err);
 				m->total += ext[i].count;
 			}
 			at = ext[i].sector + ext[i].count;
@@ -335,12 +326,21 @@ static int add_zeros(struct merge *m, struct copy_job **job, uint64_t sector, ui
 	return 0;
 }
 
+/* Beyond the end that the target had, its own parent must not come to light. */
+static int hide(struct merge *m, struct copy_job **job, const struct view_ext *e)
+{
+	uint64_t from = number_max(e->sector, m->l.hide_from);
+	uint64_t to = number_min(e->sector + e->count, m->l.hide_to);
+
+	return from < to ? add_zeros(m, job, from, to - from) : 0;
+}
+
 static int add_extent(struct merge *m, struct copy_job **job, const struct view_ext *e)
 {
 	if (e->kind == VIEW_ZERO)
 		return add_zeros(m, job, e->sector, e->count);
 	if (e->layer == m->l.target)
-		return 0;
+		return hide(m, job, e);
 	return add_run(m, job, m->l.images[e->layer]->io, e->file_sector * VHD_SECTOR, e->sector,
 		       e->count);
 }
@@ -441,6 +441,8 @@ static int run(struct merge *m)
 	int rc = image_begin_write(target, 0, m->err);
 
 	if (!rc)
+		rc = coalesce_grow_begin(&m->l, m->l.state.path, m->err);
+	if (!rc)
 		rc = begin_state(m);
 	if (!rc && (rc = copy_start(copy_threads(target->io), JOBS, &m->copier)) < 0)
 		error_system(m->err, rc, "coalesce", target->io->name);
@@ -452,6 +454,8 @@ static int run(struct merge *m)
 		rc = image_finish(target, m->err);
 	else if (target->writing)
 		(void)!image_finish(target, NULL);
+	if (!rc)
+		rc = coalesce_grow_end(&m->l, m->err);
 	if (!rc)
 		rc = coalesce_state_remove(&m->l.state, m->err);
 	m->result->sectors += m->base_merged;

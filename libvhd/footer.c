@@ -197,7 +197,14 @@ enum footer_diff footer_compare(const struct vhd_footer *a, const struct vhd_foo
 	like_a.saved = a->saved;
 	like_a.data_offset = a->data_offset;
 	footer_encode(&like_a, raw_b);
-	return memcmp(raw_a, raw_b, sizeof(raw_a)) ? FOOTER_DIFF_SEVERE : FOOTER_DIFF_BENIGN;
+	if (!memcmp(raw_a, raw_b, sizeof(raw_a)))
+		return FOOTER_DIFF_BENIGN;
+	like_a.current_size = a->current_size;
+	like_a.cylinders = a->cylinders;
+	like_a.heads = a->heads;
+	like_a.sectors_per_track = a->sectors_per_track;
+	footer_encode(&like_a, raw_b);
+	return memcmp(raw_a, raw_b, sizeof(raw_a)) ? FOOTER_DIFF_SEVERE : FOOTER_DIFF_SIZE;
 }
 
 bool footer_is_tap(const struct vhd_footer *footer)

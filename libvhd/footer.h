@@ -54,8 +54,13 @@ void footer_encode(const struct vhd_footer *footer, uint8_t raw[VHD_FOOTER_BYTES
 
 /* How two valid footers differ: 0 equal; FOOTER_DIFF_BENIGN when only hidden,
  * timestamp, saved, data_offset (hence checksum) differ (ORDER 13);
- * FOOTER_DIFF_SEVERE else. */
-enum footer_diff { FOOTER_SAME = 0, FOOTER_DIFF_BENIGN = 1, FOOTER_DIFF_SEVERE = 2 };
+ * FOOTER_DIFF_SIZE when the disk's size and geometry differ beside; FOOTER_DIFF_SEVERE else. */
+enum footer_diff {
+	FOOTER_SAME = 0,
+	FOOTER_DIFF_BENIGN = 1,
+	FOOTER_DIFF_SIZE = 2,
+	FOOTER_DIFF_SEVERE = 3
+};
 enum footer_diff footer_compare(const struct vhd_footer *a, const struct vhd_footer *b);
 
 static inline bool footer_is_sparse(const struct vhd_footer *f)

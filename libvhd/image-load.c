@@ -179,7 +179,7 @@ static void find_trailing(struct vhd_image *img)
 	if (!(img->problems & IMAGE_END_FOOTER_BAD) ||
 	    !number_within(at, VHD_FOOTER_BYTES, img->file_bytes) ||
 	    io_read(img->io, raw, sizeof(raw), at) < 0 || footer_decode(raw, &found, NULL) < 0 ||
-	    footer_compare(&found, &img->footer) == FOOTER_DIFF_SEVERE)
+	    footer_compare(&found, &img->footer) >= FOOTER_DIFF_SIZE)
 		return;
 	img->problems |= IMAGE_TRAILING_BYTES;
 	img->footer_offset = at;
@@ -208,7 +208,10 @@ static void batmap_params(const struct vhd_image *img, struct map_params *p)
 	p->batmap_bytes = map_bytes;
 	p->batmap_header_offset = img->batmap_header_at;
 	p->batmap_offset = img->batmap_header.offset;
-	p->batmap_covered = batmap_covered_bytes(img->size, img->header.block_size, map_bytes);
+	/* by the size in the footers, which a growth changes last: beyond, zeros add nothing */
+	p->batmap_covered = batmap_covered_bytes(img->footer.current_size, img->header.block_size,
+						 map_bytes);
+	p->batmap_bounded = img->size != img->footer.current_size;
 	p->batmap_alternate = batmap_alternate(img, map_bytes);
 	memcpy(p->batmap_header, img->batmap_raw, sizeof(p->batmap_header));
 }

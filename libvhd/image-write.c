@@ -61,6 +61,21 @@ int image_store_footers(struct vhd_image *img, struct vhd_error *err)
 	return 0;
 }
 
+void image_grow(struct vhd_image *img, uint64_t size)
+{
+	img->size = size;
+	if (footer_is_sparse(&img->footer))
+		img->blocks = (uint32_t)number_div_up(size, img->header.block_size);
+}
+
+void image_accept_growth(struct vhd_image *img)
+{
+	if (!(img->problems & IMAGE_SIZES_DIFFER))
+		return;
+	img->problems &= ~(unsigned)(IMAGE_SIZES_DIFFER | IMAGE_FOOTERS_DIFFER);
+	img->problems |= IMAGE_COPY_BAD;
+}
+
 /* Where a missing end footer goes: over an unusable last sector behind all
  * data, else behind everything there is. */
 static uint64_t end_footer_place(const struct vhd_image *img)

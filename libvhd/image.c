@@ -169,6 +169,9 @@ static int choose(struct vhd_image *img, struct footers *f, unsigned flags, stru
 			return 0;
 		img->footer = f->copy; /* ORDER 13: one of the two headers is whole */
 		return load_header(img, &f->copy, img->file_bytes, err);
+	case FOOTER_DIFF_SIZE:
+		img->problems |= IMAGE_SIZES_DIFFER;
+		/* fall through */
 	default:
 		img->problems |= IMAGE_FOOTERS_DIFFER;
 		return rc;

@@ -25,7 +25,8 @@ enum image_problem {
 	IMAGE_BATMAP_BAD = 1 << 6,     /* ignored */
 	IMAGE_BAT_FAULTS = 1 << 7,     /* after image_load: some blocks cannot be read */
 	IMAGE_POISONED = 1 << 8,
-	IMAGE_TORN_FOOTER = 1 << 9, /* end sector is all 0xc7: not cleanly closed */
+	IMAGE_TORN_FOOTER = 1 << 9,   /* end sector is all 0xc7: not cleanly closed */
+	IMAGE_SIZES_DIFFER = 1 << 10, /* with FOOTERS_DIFFER: in the disk's size only */
 };
 
 struct vhd_image {
@@ -92,6 +93,14 @@ VHD_MUST int image_load(struct vhd_image *image, uint64_t cache_bytes, struct vh
  * caller's business, taken before image_open. */
 VHD_MUST int image_begin_write(struct vhd_image *image, uint64_t cache_bytes,
 			       struct vhd_error *err);
+
+/* The disk is to have @size bytes, more than its footers say, at most what the block table has
+ * entries for: blocks up to there can be reserved, in entries where nobody looks
+ * until image_store_footers has written that size.  Before image_load. */
+void image_grow(struct vhd_image *image, uint64_t size);
+/* The caller knows of a growth that was interrupted: where only the sizes differ the end footer
+ * is right, and the copy is restored at the next writing. */
+void image_accept_growth(struct vhd_image *image);
 
 /* ── synchronous use of the map; sectors; flat images answer EXT_HERE ── */
 

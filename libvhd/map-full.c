@@ -77,6 +77,9 @@ void full_render(struct vhd_map *map)
 	memcpy(f->image, f->disk, map->p.batmap_bytes);
 	for (uint64_t i = 0; i < number_div_up(map->blocks, 8); i++)
 		f->image[i] |= map->known_full[i];
+	if (map->p.batmap_bounded)
+		memset(f->image + map->p.batmap_covered, 0,
+		       map->p.batmap_bytes - map->p.batmap_covered);
 	f->dirty = map->p.batmap_stale || memcmp(f->image, f->disk, map->p.batmap_bytes) != 0;
 }
 

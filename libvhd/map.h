@@ -71,6 +71,7 @@ struct map_params {
 	uint64_t batmap_offset;	    /* of the map in use */
 	uint64_t batmap_alternate;  /* a free place for another map; 0: none */
 	uint64_t batmap_covered;    /* bytes under the checksum */
+	bool batmap_bounded;	    /* bits behind those stay zero on disk */
 	uint8_t batmap_header[512]; /* as on disk */
 	bool batmap_stale;	    /* not valid on disk: rewrite at quiesce */
 	/* blocks not to be trusted: lookups in them fail; sorted; copied */

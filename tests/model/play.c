@@ -163,6 +163,25 @@ static int merge(struct world *w, unsigned child, unsigned target, bool force,
 	return rc;
 }
 
+/* A target smaller than what was merged keeps its size or takes the other's. */
+static void take_growth(struct world *w, struct disk *d, uint64_t size)
+{
+	struct vhd_open_options o = { .flags = VHD_OPEN_NO_PARENTS | VHD_OPEN_NO_LOCK |
+					       (d->raw ? VHD_OPEN_RAW : 0) };
+	struct vhd_chain *c;
+	struct vhd_error err;
+
+	if (vhd_open(world_path(w, d->name), &o, &c, &err) < 0)
+		world_die(w, &err, "open %s", d->name);
+	if (vhd_size(c) != d->size && vhd_size(c) != size)
+		world_die(w, NULL, "%s has %llu bytes", d->name, (unsigned long long)vhd_size(c));
+	if (d->raw && vhd_size(c) != size)
+		world_die(w, NULL, "the raw %s did not grow", d->name);
+	d->size = vhd_size(c);
+	w->odd = true;
+	vhd_close(c, NULL);
+}
+
 void play_merge(struct world *w)
 {
 	struct disk *from, *into;
@@ -183,12 +202,14 @@ void play_merge(struct world *w)
 		w->counts.shared++;
 		rc = merge(w, child, target, true, &err);
 	}
-	if (rc == -VHD_E_RANGE && from->size > into->size) {
+	if (rc == -VHD_E_RANGE && from->size > into->size && !into->raw) {
 		w->counts.too_small++;
-		return; /* data beyond the target's end: nothing was done */
+		return; /* data beyond the target's end, and no room: nothing was done */
 	}
 	if (rc < 0)
 		world_die(w, &err, "coalesce %s into %s", from->name, into->name);
+	if (from->size > into->size)
+		take_growth(w, into, from->size);
 	memcpy(into->data, from->data, into->size < from->size ? into->size : from->size);
 	w->counts.merges++;
 	if (child != w->depth - 1)

@@ -1,0 +1,164 @@
+/* coalesce-grow.c - room for what a grown child has beyond its parent's end */
+#include "coalesce-grow.h"
+
+#include <stdio.h>
+
+#include "base/number.h"
+#include "bitmap.h"
+#include "error.h"
+#include "geometry.h"
+#include "parent.h"
+
+#define MIB (1ull << 20)
+
+/* Until which byte could the parent of @img shine through where @img has nothing? */
+static int size_below(struct vhd_image *img, const char *directory,
+		      const struct vhd_coalesce_options *o, uint64_t *bytes, struct vhd_error *err)
+{
+	struct vhd_image *below;
+	int rc;
+
+	*bytes = 0;
+	if (!image_has_parent(img))
+		return 0;
+	rc = parent_find(img, directory, &o->parents, 0, &below, err);
+	if (rc < 0)
+		return rc;
+	*bytes = below->size;
+	image_close(below);
+	return 0;
+}
+
+/* The largest size that the image can be given where it is; 0: none but its own. */
+static uint64_t reach(const struct vhd_image *img)
+{
+	if (img->type == VHD_TYPE_RAW)
+		return img->io->device ? 0 : VHD_SIZE_MAX;
+	if (img->type == VHD_TYPE_FIXED)
+		return 0;
+	return (uint64_t)img->header.max_entries * img->header.block_size;
+}
+
+int coalesce_grow_plan(struct coalesce_layers *l, const char *directory,
+		       const struct vhd_coalesce_options *o, struct vhd_error *err)
+{
+	struct vhd_image *target = coalesce_layers_target(l);
+	uint64_t want = l->images[0]->size, old = target->size, below = 0;
+	int rc;
+
+	if (l->state.path)
+		image_accept_growth(target);
+	if (want <= old || reach(target) < want)
+		return 0;
+	rc = size_below(target, directory, o, &below, err);
+	if (rc < 0)
+		return rc;
+	l->grow_from = old;
+	l->hide_from = number_div_up(old, VHD_SECTOR);
+	l->hide_to = number_div_up(number_min(below, want), VHD_SECTOR);
+	image_grow(target, want);
+	return 0;
+}
+
+/* Spare entries that are not empty were left by something we do not know. */
+static int check_spare(struct vhd_image *img, uint64_t old, struct vhd_error *err)
+{
+	uint64_t first = number_div_up(old, img->header.block_size);
+
+	for (uint64_t block = first; block < img->blocks; block++) {
+		uint32_t entry;
+		int rc = image_bat_entry(img, (uint32_t)block, &entry, err);
+
+		if (rc < 0)
+			return rc;
+		if (entry != VHD_BAT_UNUSED)
+			return error_value(
+				err, -VHD_E_BAT_ENTRY, img->header.table_offset + block * 4,
+				VHD_BAT_UNUSED, entry,
+				"cannot enlarge '%s': the table entry of block %llu, beyond the "
+				"end of the disk, is %u and not empty; see vhd-util check",
+				img->io->name, (unsigned long long)block, entry);
+	}
+	return 0;
+}
+
+/* What somebody left in the last block behind the end of the disk would come to light. */
+static int clear_tail(struct vhd_image *img, uint64_t old, struct vhd_error *err)
+{
+	uint64_t in = old % img->header.block_size;
+	uint32_t entry;
+	int rc;
+
+	if (!in)
+		return 0;
+	rc = image_bat_entry(img, (uint32_t)(old / img->header.block_size), &entry, err);
+	if (rc < 0 || entry == VHD_BAT_UNUSED)
+		return rc;
+	rc = io_zero(img->io,
+		     ((uint64_t)entry + bitmap_sectors(img->block_sectors)) * VHD_SECTOR + in,
+		     img->header.block_size - in);
+	if (!rc)
+		rc = io_sync(img->io);
+	return rc < 0 ? error_system(err, rc, "write", img->io->name) : 0;
+}
+
+int coalesce_grow_begin(struct coalesce_layers *l, bool resumed, struct vhd_error *err)
+{
+	struct vhd_image *target = coalesce_layers_target(l);
+	int rc;
+
+	if (!l->grow_from)
+		return 0;
+	if (target->type == VHD_TYPE_RAW) {
+		rc = io_truncate(target->io, target->size);
+		return rc < 0 ? error_system(err, rc, "extend", target->io->name) : 0;
+	}
+	if (resumed) /* what lies there may be the child's by now */
+		return 0;
+	rc = check_spare(target, l->grow_from, err);
+	return rc < 0 ? rc : clear_tail(target, l->grow_from, err);
+}
+
+int coalesce_grow_end(struct coalesce_layers *l, struct vhd_error *err)
+{
+	struct vhd_image *target = coalesce_layers_target(l);
+	struct vhd_geometry g;
+
+	if (!l->grow_from || target->type == VHD_TYPE_RAW)
+		return 0;
+	g = geometry_for(target->size / VHD_SECTOR);
+	target->footer.current_size = target->size;
+	target->footer.cylinders = g.cylinders;
+	target->footer.heads = g.heads;
+	target->footer.sectors_per_track = g.sectors_per_track;
+	/* ORDER 13, 14: the data is durable, then one footer after the other */
+	return image_store_footers(target, err);
+}
+
+int coalesce_grow_refuse(const struct coalesce_layers *l, uint64_t sector, struct vhd_error *err)
+{
+	const struct vhd_image *child = l->images[0], *target = l->images[l->target];
+	unsigned long long mib = number_div_up(child->size, MIB);
+	const char *name = target->io->name;
+	char advice[4352], why[128];
+
+	if (target->io->device && target->type == VHD_TYPE_RAW) {
+		snprintf(why, sizeof(why), "a device cannot grow here");
+		snprintf(advice, sizeof(advice), "enlarge the device to %llu MiB first", mib);
+	} else if (target->type == VHD_TYPE_FIXED) {
+		snprintf(why, sizeof(why), "a fixed image has no room to grow");
+		snprintf(advice, sizeof(advice), "first: vhd-util resize -n '%s' -s %llu", name,
+			 mib);
+	} else {
+		snprintf(why, sizeof(why), "its block table has room for %llu bytes only",
+			 (unsigned long long)reach(target));
+		snprintf(advice, sizeof(advice),
+			 "make room first: vhd-util resize -n '%s' -s %llu -j JOURNAL", name, mib);
+	}
+	return error_set(
+		err, -VHD_E_RANGE,
+		"cannot coalesce '%s' into '%s': there is data at byte %llu, beyond the end of "
+		"the parent's disk (%llu bytes), and %s; %s",
+		child->io->name, name, (unsigned long long)sector * VHD_SECTOR,
+		(unsigned long long)target->size, why, advice);
+}
