@@ -15,17 +15,21 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "bitmap.h"
 #include "coalesce-grow.h"
 #include "coalesce-layers.h"
 #include "copy.h"
 #include "error.h"
+#include "io-file.h"
 
-#define EXTENTS	     64
-#define JOBS	     4u
-#define RUN_MAX	     (1u << 20) /* bytes of one segment */
-#define COMMIT_BYTES (512ull << 20)
-#define FNV_BASIS    0xcbf29ce484222325ull
-#define FNV_PRIME    0x100000001b3ull
+#define EXTENTS	       64
+#define JOBS	       6u
+#define RUN_MAX	       (1u << 20) /* bytes of one segment */
+#define COMMIT_BYTES   (512ull << 20)
+#define PUSH_RUN_MIN   (32ull << 10)  /* bytes of a run on average */
+#define DIRECT_RUN_MIN (256ull << 10) /* bytes of a run on average */
+#define FNV_BASIS      0xcbf29ce484222325ull
+#define FNV_PRIME      0x100000001b3ull
 
 struct merge {
 	struct coalesce_layers l;
@@ -34,10 +38,12 @@ struct merge {
 	struct vhd_error *err;
 	struct copier *copier;
 	unsigned flying;
-	uint64_t total;	      /* sectors to write */
-	uint64_t cursor;      /* sectors: all below is handed out */
-	uint64_t uncommitted; /* bytes written since the last commit */
-	uint64_t base_merged; /* sectors merged before this run */
+	struct vhd_io *direct; /* owned; the target without cache, for large runs; or NULL */
+	uint64_t total;	       /* sectors to write */
+	uint64_t runs;	       /* that they lie in */
+	uint64_t cursor;       /* sectors: all below is handed out */
+	uint64_t uncommitted;  /* bytes written since the last commit */
+	uint64_t base_merged;  /* sectors merged before this run */
 };
 
 /* ── what is to be done ── */
@@ -109,6 +115,7 @@ static int survey(struct merge *m)
 								    number_max(ext[i].sector, room),
 								    m->err);
 				m->total += ext[i].count;
+				m->runs++;
 			}
 			at = ext[i].sector + ext[i].count;
 		}
@@ -255,6 +262,8 @@ static int take_job(struct merge *m, struct copy_job **job)
 			return rc;
 	}
 	(*job)->step = COPY_READ;
+	/* the commits wait for all of it; not page by page, which costs more than it saves */
+	(*job)->push = m->total >= m->runs * (PUSH_RUN_MIN / VHD_SECTOR);
 	(*job)->skip_zeros = m->o->skip_zeros;
 	return 0;
 }
@@ -286,7 +295,7 @@ static int add_run(struct merge *m, struct copy_job **job, struct vhd_io *from, 
 					RUN_MAX / VHD_SECTOR);
 		struct copy_segment s = { .from = from,
 					  .from_offset = offset,
-					  .to = target->io,
+					  .to = m->direct ? m->direct : target->io,
 					  .to_offset = sector * VHD_SECTOR,
 					  .length = (uint32_t)n * VHD_SECTOR };
 		int rc = *job ? 0 : take_job(m, job);
@@ -435,6 +444,26 @@ static int begin_state(struct merge *m)
 	return coalesce_state_create(s, target->io, m->err);
 }
 
+/* Large runs go past the page cache: the commits then find little to wait for, and the cache
+ * keeps what others need.  Small ones are better gathered there, and so are those that
+ * would share pages with other things. */
+static void open_direct(struct merge *m)
+{
+	const struct vhd_image *target = coalesce_layers_target(&m->l);
+	bool aligned = !target->map || !target->totals.allocated ||
+		       (target->totals.lowest_sector + bitmap_sectors(target->block_sectors)) %
+				       (VHD_ALIGN / VHD_SECTOR) ==
+			       0;
+
+	if (!aligned || m->total < m->runs * (DIRECT_RUN_MIN / VHD_SECTOR) ||
+	    io_file_again(target->io, IO_FILE_WRITE | IO_FILE_DIRECT, &m->direct) < 0)
+		return;
+	if (!m->direct->direct) {
+		io_close(m->direct);
+		m->direct = NULL;
+	}
+}
+
 static int run(struct merge *m)
 {
 	struct vhd_image *target = coalesce_layers_target(&m->l);
@@ -444,11 +473,16 @@ static int run(struct merge *m)
 		rc = coalesce_grow_begin(&m->l, m->l.state.path, m->err);
 	if (!rc)
 		rc = begin_state(m);
-	if (!rc && (rc = copy_start(copy_threads(target->io), JOBS, &m->copier)) < 0)
-		error_system(m->err, rc, "coalesce", target->io->name);
+	if (!rc) {
+		open_direct(m);
+		rc = copy_start(copy_threads(m->direct ? m->direct : target->io), JOBS, &m->copier);
+		if (rc < 0)
+			error_system(m->err, rc, "coalesce", target->io->name);
+	}
 	if (!rc)
 		rc = move(m);
 	copy_stop(m->copier);
+	io_close(m->direct);
 	/* after a failure as well: blocks that have data are named, or their space is lost */
 	if (!rc)
 		rc = image_finish(target, m->err);

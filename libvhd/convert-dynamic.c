@@ -23,7 +23,25 @@ static void set_present(struct convert_dynamic *d, uint64_t present)
 	d->present = present;
 }
 
-int convert_dynamic_init(struct convert_dynamic *d, const struct plan *plan, uint64_t first)
+int convert_dynamic_reach(struct convert_dynamic *d, uint32_t block)
+{
+	uint64_t need = number_round_up((block + 1ull) * 4, VHD_SECTOR);
+	uint8_t *bat;
+
+	if (need <= d->bat_bytes)
+		return 0;
+	if (d->bat_bytes && need < 2 * d->bat_bytes)
+		need = 2 * d->bat_bytes;
+	bat = realloc(d->bat, need);
+	if (!bat)
+		return -ENOMEM;
+	memset(bat + d->bat_bytes, 0xff, need - d->bat_bytes);
+	d->bat = bat;
+	d->bat_bytes = need;
+	return 0;
+}
+
+int convert_dynamic_init_growing(struct convert_dynamic *d, const struct plan *plan, uint64_t first)
 {
 	uint32_t bytes;
 
@@ -33,13 +51,18 @@ int convert_dynamic_init(struct convert_dynamic *d, const struct plan *plan, uin
 	bytes = bitmap_sectors(d->sectors) * VHD_SECTOR;
 	d->page_bytes = plan->align ? (uint32_t)number_round_up(bytes, VHD_ALIGN) : bytes;
 	d->next = number_div_up(first, VHD_SECTOR);
-	d->bat = malloc(plan->bat_bytes);
 	d->page = aligned_alloc(VHD_ALIGN, number_round_up(d->page_bytes, VHD_ALIGN));
-	if (!d->bat || !d->page)
+	if (!d->page)
 		return -ENOMEM;
-	memset(d->bat, 0xff, plan->bat_bytes);
 	set_present(d, d->sectors);
 	return 0;
+}
+
+int convert_dynamic_init(struct convert_dynamic *d, const struct plan *plan, uint64_t first)
+{
+	int rc = convert_dynamic_init_growing(d, plan, first);
+
+	return rc < 0 ? rc : convert_dynamic_reach(d, plan->header.max_entries - 1);
 }
 
 void convert_dynamic_release(struct convert_dynamic *d)

@@ -11,6 +11,7 @@
 struct convert_dynamic {
 	const struct plan *plan; /* borrowed */
 	uint8_t *bat;		 /* owned; big-endian, as written */
+	uint64_t bat_bytes;	 /* of bat, whole sectors */
 	uint64_t next;		 /* sector from which the next block is placed */
 	uint32_t sectors;	 /* of a block */
 	uint32_t page_bytes;	 /* of what is written before a block's data: the bitmap at its
@@ -23,6 +24,12 @@ struct convert_dynamic {
  * plan's metadata.  -ENOMEM.  Release whatever is returned. */
 VHD_MUST int convert_dynamic_init(struct convert_dynamic *d, const struct plan *plan,
 				  uint64_t first);
+/* The same for a disk whose size is not known: @plan is the largest, the table grows by
+ * convert_dynamic_reach, to be called before a block is placed. */
+VHD_MUST int convert_dynamic_init_growing(struct convert_dynamic *d, const struct plan *plan,
+					  uint64_t first);
+/* The table has entries up to @block.  -ENOMEM. */
+VHD_MUST int convert_dynamic_reach(struct convert_dynamic *d, uint32_t block);
 void convert_dynamic_release(struct convert_dynamic *d);
 
 /* The table's entry of @block; the block is given its place if it has none: true then. */
@@ -41,7 +48,8 @@ void convert_dynamic_page(struct convert_dynamic *d, uint32_t block, uint64_t si
 uint64_t convert_dynamic_end(const struct convert_dynamic *d);
 
 /* All metadata before the blocks, the footer's copy first, to @put in ascending order.
- * @plan may differ from that of init in its disk's size.  0, or what @put or memory says. */
+ * @plan may be another than that of init, for a disk of another size; the table
+ * must reach its last entry.  0, or what @put or memory says. */
 VHD_MUST int convert_dynamic_metadata(const struct convert_dynamic *d, const struct plan *plan,
 				      int (*put)(void *arg, const void *data, size_t length,
 						 uint64_t offset),

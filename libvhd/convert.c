@@ -2,11 +2,12 @@
  *
  *   source            read as
  *   file, device      a chain, if it carries a footer; else a raw disk
- *   pipe, gzip        received first into an unnamed temporary file, unless both
- *                     sides can go in one pass: raw or fixed into a file
+ *   pipe, gzip        raw, or a fixed VHD: in one pass.  Received first into a
+ *                     temporary file: a VHD whose blocks are anywhere, and what shall be a
+ *                     dynamic image in another pipe
  *   target            written as
  *   file, device      by convert-file.c into what atomic.c gives
- *   pipe, gzip        raw and fixed in order; dynamic by way of a temporary file
+ *   pipe, gzip        in order
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +37,7 @@ struct conversion {
 	const struct vhd_convert_options *o;
 	struct vhd_convert_result *result;
 	struct vhd_error *err;
-	bool from_stream, to_stream, gzip;
+	bool to_stream, gzip;
 	enum vhd_format to;
 	struct vhd_chain *chain;
 };
@@ -151,21 +152,6 @@ static const char *temp_directory(void)
 	return directory && *directory ? directory : "/var/tmp";
 }
 
-/* An unnamed file, gone when closed: where TMPDIR says, else in /var/tmp. */
-static int temp_open(struct vhd_io **out, const char *name, struct vhd_error *err)
-{
-	const char *directory = temp_directory();
-	CLEANUP_FD int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	int rc;
-
-	if (fd < 0)
-		return error_system(err, -errno, "make a temporary file in", directory);
-	rc = io_file_from_fd(fd, name, IO_FILE_WRITE, out, err);
-	if (!rc)
-		fd = -1;
-	return rc;
-}
-
 /* ── the source ── */
 
 static int open_descriptor(const char *name, bool output, struct vhd_error *err)
@@ -235,23 +221,16 @@ static int temp_named(char *path, size_t room, struct vhd_io **out, const char *
 }
 
 /* A stream becomes a temporary file, and that a chain without parents. */
-static int receive_source(struct conversion *v)
+static int receive_source(struct conversion *v, struct stream *in, const struct convert_head *head)
 {
-	struct stream *in = NULL;
 	struct vhd_io *io = NULL;
 	char path[PATH_MAX];
-	uint64_t bytes;
-	int rc = open_source_stream(v, &in);
+	int rc = temp_named(path, sizeof(path), &io, v->source, v->err);
 
-	if (!rc)
-		rc = temp_named(path, sizeof(path), &io, v->source, v->err);
-	if (!io) {
-		stream_close(in, NULL);
+	if (rc < 0)
 		return rc;
-	}
 	/* the whole of it, footer and all: it is looked at afterwards */
-	rc = convert_receive(in, true, io, &bytes, &v->o->progress, v->err);
-	stream_close(in, NULL);
+	rc = convert_to_temp(in, head, io, &v->o->progress, v->err);
 	io_close(io);
 	if (!rc)
 		rc = open_chain(v, path);
@@ -301,26 +280,31 @@ static int to_file(struct conversion *v)
 	return rc;
 }
 
-static int send(struct conversion *v, struct stream *out)
+static int make(void *arg, uint64_t size, struct convert_target *t, struct vhd_error *err)
 {
-	struct vhd_io *io = NULL;
-	struct convert_target t;
-	int rc = make_target(v, v->chain->images[0]->size, &t);
-
-	if (rc < 0)
-		return rc;
-	if (v->to != VHD_FORMAT_DYNAMIC)
-		return convert_to_stream(v->chain, out, &t, &v->o->progress, v->result, v->err);
-	rc = temp_open(&io, v->destination, v->err);
-	if (!rc)
-		rc = convert_to_file(v->chain, io, &t, &v->o->progress, v->result, v->err);
-	if (!rc)
-		rc = convert_send_file(io, out, &v->o->progress, v->err);
-	io_close(io);
-	return rc;
+	(void)err; /* the conversion's */
+	return make_target(arg, size, t);
 }
 
-static int to_stream(struct conversion *v)
+/* A stream that goes through, or the chain. */
+static int send(struct conversion *v, struct stream *out, struct stream *in,
+		const struct convert_head *head)
+{
+	struct convert_maker maker = { make, v };
+	struct convert_target t;
+	int rc;
+
+	if (in)
+		return convert_pipe_through(in, head, v->o->from == VHD_FORMAT_RAW, out,
+					    v->destination, &maker, &v->o->progress, v->result,
+					    v->err);
+	rc = make_target(v, v->chain->images[0]->size, &t);
+	if (rc < 0)
+		return rc;
+	return convert_to_stream(v->chain, out, &t, &v->o->progress, v->result, v->err);
+}
+
+static int to_stream(struct conversion *v, struct stream *in, const struct convert_head *head)
 {
 	bool stdout_too = is_dash(v->destination);
 	struct stream *out = NULL;
@@ -338,7 +322,7 @@ static int to_stream(struct conversion *v)
 	if (rc < 0 && fd >= 0)
 		close(fd);
 	if (!rc)
-		rc = send(v, out);
+		rc = send(v, out, in, head);
 	closed = stream_close(out, rc ? NULL : v->err);
 	if (!rc)
 		rc = closed;
@@ -350,43 +334,60 @@ static int to_stream(struct conversion *v)
 	return rc;
 }
 
-/* Raw bytes from a pipe into a raw or fixed file: one pass, nothing in between. */
-static int pipe_to_file(struct conversion *v)
+/* Nothing in between. */
+static int pipe_to_file(struct conversion *v, struct stream *in, const struct convert_head *head)
 {
-	struct stream *in = NULL;
-	struct convert_target t;
+	struct convert_maker maker = { make, v };
 	struct atomic a;
-	uint64_t bytes = 0;
-	uint8_t footer[VHD_FOOTER_BYTES];
-	int rc = open_source_stream(v, &in);
+	int rc = atomic_begin(v->destination, v->o->force ? ATOMIC_FORCE : 0, &a, v->err);
 
+	if (rc < 0)
+		return rc;
+	rc = convert_from_pipe(in, head, v->o->from == VHD_FORMAT_RAW, a.io,
+			       v->to == VHD_FORMAT_DYNAMIC, &maker, &v->o->progress, v->result,
+			       v->err);
 	if (!rc)
-		rc = atomic_begin(v->destination, v->o->force ? ATOMIC_FORCE : 0, &a, v->err);
-	if (rc < 0) {
+		return atomic_commit(&a, !v->o->no_sync, v->err);
+	atomic_abort(&a);
+	return rc;
+}
+
+/* Must it be seen as a whole before anything can be written?  What begins like a VHD, sound or
+ * not, or is said to be one. */
+static bool needs_temp(const struct conversion *v, const struct convert_head *head)
+{
+	if (v->to_stream && v->to == VHD_FORMAT_DYNAMIC)
+		return true; /* its table comes first */
+	if (v->o->from == VHD_FORMAT_RAW)
+		return false;
+	return v->o->from != VHD_FORMAT_AUTO ||
+	       (head->length == VHD_FOOTER_BYTES && (!memcmp(head->bytes, VHD_COOKIE, 8) ||
+						     !memcmp(head->bytes, VHD_COOKIE_POISON, 8)));
+}
+
+static int from_stream(struct conversion *v)
+{
+	struct convert_head head = { .length = 0 };
+	struct stream *in = NULL;
+	int rc = open_source_stream(v, &in), n;
+
+	if (rc < 0)
+		return rc;
+	n = stream_read(in, head.bytes, sizeof(head.bytes), v->err);
+	if (n < 0) {
+		stream_close(in, NULL);
+		return n;
+	}
+	head.length = (size_t)n;
+	if (!needs_temp(v, &head)) {
+		rc = v->to_stream ? to_stream(v, in, &head) : pipe_to_file(v, in, &head);
 		stream_close(in, NULL);
 		return rc;
 	}
-	rc = convert_receive(in, v->o->from == VHD_FORMAT_RAW, a.io, &bytes, &v->o->progress,
-			     v->err);
+	rc = receive_source(v, in, &head);
 	stream_close(in, NULL);
-	if (!rc && !bytes)
-		rc = error_set(v->err, -VHD_E_ARGUMENT, "cannot convert '%s': it is empty",
-			       v->source);
 	if (!rc)
-		rc = make_target(v, bytes, &t);
-	if (!rc && !a.io->device && (rc = io_truncate(a.io, t.size)) < 0)
-		error_system(v->err, rc, "write", v->destination);
-	if (!rc && v->to == VHD_FORMAT_FIXED) {
-		footer_encode(&t.plan.footer, footer);
-		rc = io_write(a.io, footer, sizeof(footer), t.size);
-		if (rc < 0)
-			error_system(v->err, rc, "write", v->destination);
-	}
-	if (!rc) {
-		v->result->data_bytes = bytes;
-		return atomic_commit(&a, !v->o->no_sync, v->err);
-	}
-	atomic_abort(&a);
+		rc = v->to_stream ? to_stream(v, NULL, NULL) : to_file(v);
 	return rc;
 }
 
@@ -406,13 +407,13 @@ int vhd_convert(const char *source, const char *destination,
 	rc = choose_format(&v);
 	if (rc < 0)
 		return rc;
-	v.from_stream = is_dash(source) || is_gzip(source);
-	if (v.from_stream && options->from == VHD_FORMAT_RAW && v.to != VHD_FORMAT_DYNAMIC &&
-	    !v.to_stream)
-		return pipe_to_file(&v);
-	rc = v.from_stream ? receive_source(&v) : open_chain(&v, source);
-	if (!rc)
-		rc = v.to_stream ? to_stream(&v) : to_file(&v);
+	if (is_dash(source) || is_gzip(source)) {
+		rc = from_stream(&v);
+	} else {
+		rc = open_chain(&v, source);
+		if (!rc)
+			rc = v.to_stream ? to_stream(&v, NULL, NULL) : to_file(&v);
+	}
 	vhd_close(v.chain, NULL);
 	return rc;
 }

@@ -2,7 +2,10 @@
  *
  *   convert.c         what is asked: formats, presets, sizes
  *   convert-file.c    a disk that can be read anywhere into a file or device, by several threads
- *   convert-stream.c  pipes and gzip, in order
+ *   convert-source.c  what of a disk is to be copied
+ *   convert-dynamic.c the table and the bitmaps of a new dynamic image
+ *   convert-stream.c  a disk into a pipe, in order
+ *   convert-pipe.c    a pipe into a file
  */
 #ifndef VHD_CONVERT_H
 #define VHD_CONVERT_H
@@ -23,20 +26,41 @@ VHD_MUST int convert_to_file(struct vhd_chain *chain, struct vhd_io *io,
 			     struct convert_target *target, const struct vhd_progress *progress,
 			     struct vhd_convert_result *result, struct vhd_error *err);
 
-/* The same in order: raw and fixed. */
+/* The same in order.  Dynamic: the disk is looked through before. */
 VHD_MUST int convert_to_stream(struct vhd_chain *chain, struct stream *out,
 			       const struct convert_target *target,
 			       const struct vhd_progress *progress,
 			       struct vhd_convert_result *result, struct vhd_error *err);
 
-/* All bytes of a file into a stream. */
-VHD_MUST int convert_send_file(struct vhd_io *io, struct stream *out,
-			       const struct vhd_progress *progress, struct vhd_error *err);
+/* The first bytes of a stream, read already. */
+struct convert_head {
+	uint8_t bytes[VHD_FOOTER_BYTES];
+	size_t length;
+};
 
-/* A stream of unknown length into the empty file behind @io, zeros as holes; *bytes: its
- * length.  A fixed VHD's footer at the end is taken off unless @raw: *bytes is then the
- * disk's. */
-VHD_MUST int convert_receive(struct stream *in, bool raw, struct vhd_io *io, uint64_t *bytes,
+/* Makes the target for a disk of @size bytes.  Errors are told in @err. */
+struct convert_maker {
+	int (*make)(void *arg, uint64_t size, struct convert_target *target, struct vhd_error *err);
+	void *arg;
+};
+
+/* A stream of unknown length into the empty file or the device behind @io, @dynamic or as it
+ * comes; zeros become holes.  A fixed VHD's footer at its end is taken off unless @raw.
+ * The stream must not be another VHD.  Not synced. */
+VHD_MUST int convert_from_pipe(struct stream *in, const struct convert_head *head, bool raw,
+			       struct vhd_io *io, bool dynamic, const struct convert_maker *maker,
+			       const struct vhd_progress *progress,
+			       struct vhd_convert_result *result, struct vhd_error *err);
+
+/* The same into another stream, raw or fixed. */
+VHD_MUST int convert_pipe_through(struct stream *in, const struct convert_head *head, bool raw,
+				  struct stream *out, const char *name,
+				  const struct convert_maker *maker,
+				  const struct vhd_progress *progress,
+				  struct vhd_convert_result *result, struct vhd_error *err);
+
+/* All bytes of a stream into the empty file behind @io. */
+VHD_MUST int convert_to_temp(struct stream *in, const struct convert_head *head, struct vhd_io *io,
 			     const struct vhd_progress *progress, struct vhd_error *err);
 
 #endif

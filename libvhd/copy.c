@@ -98,6 +98,8 @@ static bool joins(const struct copy_segment *a, const struct copy_segment *b, ui
  * before it. */
 static int write_all(struct copy_job *job)
 {
+	uint64_t low = UINT64_MAX, high = 0;
+	struct vhd_io *to = NULL;
 	uint32_t head = job->head;
 	uint8_t *at = job->buffer;
 
@@ -112,6 +114,9 @@ static int write_all(struct copy_job *job)
 				length += job->segment[end].length;
 			rc = io_write(s->to, at - head, head + length, s->to_offset - head);
 			job->written += length;
+			low = number_min(low, s->to_offset);
+			high = number_max(high, s->to_offset + length);
+			to = s->to;
 			head = 0;
 		}
 		if (rc < 0) {
@@ -120,6 +125,8 @@ static int write_all(struct copy_job *job)
 		}
 		at += length;
 	}
+	if (to && job->push)
+		io_push(to, low, high - low);
 	return 0;
 }
 
@@ -325,6 +332,7 @@ struct copy_job *copy_take(struct copier *c)
 	job->bytes = 0;
 	job->reqs = 0;
 	job->step = COPY_BOTH;
+	job->push = false;
 	job->skip_zeros = false;
 	job->grain = 0;
 	job->place = NULL;

@@ -41,6 +41,7 @@ struct copy_job {
 	unsigned count;
 	uint32_t bytes; /* sum of the lengths, at most COPY_BUFFER */
 	enum copy_step step;
+	bool push;	 /* what is written shall go on to the storage: see io_push */
 	bool skip_zeros; /* what is all zero is not written: by grains, if there is one */
 	uint32_t grain;	 /* bytes; segments within one multiple of it in the target are skipped
 			  * together or not at all; 0: each for itself */

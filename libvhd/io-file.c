@@ -73,6 +73,13 @@ static int file_truncate(struct vhd_io *io, uint64_t bytes)
 	return rc < 0 ? -errno : 0;
 }
 
+static void file_push(struct vhd_io *io, uint64_t offset, uint64_t length)
+{
+	if (!io->direct)
+		(void)!sync_file_range(io_file_of(io)->fd, (off_t)offset, (off_t)length,
+				       SYNC_FILE_RANGE_WRITE);
+}
+
 /* ── locks ───────────────────────────────────────────────────────────────── */
 
 static int file_lock(struct vhd_io *io, enum io_lock_mode mode, uint64_t start, uint64_t length)
@@ -123,6 +130,7 @@ static const struct vhd_io_ops file_ops = {
 	.punch = io_file_punch,
 	.zero = io_file_zero,
 	.data = io_file_data,
+	.push = file_push,
 	.lock = file_lock,
 	.holder = file_holder,
 	.close = file_close,
@@ -271,6 +279,23 @@ int io_file_open(const char *path, unsigned flags, struct vhd_io **out, struct v
 	rc = io_file_from_fd(fd, path, flags, out, err);
 	if (rc == 0)
 		fd = -1; /* passed on */
+	return rc;
+}
+
+int io_file_again(const struct vhd_io *io, unsigned flags, struct vhd_io **out)
+{
+	char path[64];
+	int rc, fd = io_file_fd(io);
+
+	if (fd < 0)
+		return -EBADF;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	fd = open(path, (flags & IO_FILE_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0)
+		return -errno;
+	rc = io_file_from_fd(fd, io->name, flags, out, NULL);
+	if (rc < 0)
+		close(fd);
 	return rc;
 }
 

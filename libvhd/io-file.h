@@ -27,6 +27,9 @@ int io_file_open(const char *path, unsigned flags, struct vhd_io **out, struct v
 int io_file_from_fd(int fd, const char *name, unsigned flags, struct vhd_io **out,
 		    struct vhd_error *err);
 
+/* The same file once more, with @flags of its own and none of the locks. */
+int io_file_again(const struct vhd_io *io, unsigned flags, struct vhd_io **out);
+
 /* The descriptor, borrowed; -1 if @io is not a file. */
 int io_file_fd(const struct vhd_io *io);
 

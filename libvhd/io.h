@@ -35,6 +35,9 @@ struct vhd_io_ops {
 	/* Next range at or after @offset that may hold data, [*start, *end);
 	 * *start = *end = size when there is none.  May be coarse. */
 	int (*data)(struct vhd_io *io, uint64_t offset, uint64_t *start, uint64_t *end);
+	/* A hint: what was written in the range is wanted on the storage soon, so that a later
+	 * sync has little to do.  May be NULL. */
+	void (*push)(struct vhd_io *io, uint64_t offset, uint64_t length);
 	/* OFD byte-range lock.  -EAGAIN when somebody else holds it. */
 	int (*lock)(struct vhd_io *io, enum io_lock_mode mode, uint64_t start, uint64_t length);
 	/* Which living process holds a lock on the range that conflicts with @mode: a phrase
@@ -87,6 +90,11 @@ static inline int io_zero(struct vhd_io *io, uint64_t offset, uint64_t length)
 static inline int io_data(struct vhd_io *io, uint64_t offset, uint64_t *start, uint64_t *end)
 {
 	return io->ops->data(io, offset, start, end);
+}
+static inline void io_push(struct vhd_io *io, uint64_t offset, uint64_t length)
+{
+	if (io->ops->push)
+		io->ops->push(io, offset, length);
 }
 /* Closes and frees.  NULL is fine. */
 static inline void io_close(struct vhd_io *io)

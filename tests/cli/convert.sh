@@ -54,6 +54,45 @@ cmp -s dyn.map again.map || fail "blocks lie elsewhere the second time"
 "$U" convert - p.vhd <src.raw && "$U" compare p.vhd src.raw || fail "from a pipe"
 cat dyn.vhd | "$U" convert - p.raw && cmp p.raw src.raw || fail "VHD from a pipe"
 cat fix.vhd | "$U" convert - q.raw && cmp q.raw src.raw || fail "fixed VHD from a pipe"
+cat fix.vhd | "$U" convert - f.vhd && "$U" compare f.vhd src.raw || fail "fixed VHD from a pipe to dynamic"
+head -c 20000767 fix.vhd | "$U" convert - f.raw --force && cmp f.raw src.raw || fail "a footer of 511 bytes from a pipe"
+"$U" convert dyn.vhd - --to dynamic >s.vhd && "$U" compare s.vhd src.raw || fail "dynamic to a pipe"
+check_out 's.vhd is valid' "$U" check s.vhd -b
+[ "$(stat -c %s s.vhd)" = "$(stat -c %s dyn.vhd)" ] || fail "zeros were sent"
+"$U" convert leaf.vhd - --to dynamic --block-size 16K --gzip | zcat >s16.vhd
+check_status 0 "$U" compare s16.vhd leaf.vhd
+check_status 0 "$U" check s16.vhd -b
+(head -c 512 /dev/zero && tail -c +513 dyn.vhd) >nocopy.vhd
+# in one pass: no temporary file is made, and what is written is sound for everybody
+for size in 20000256 25165824 4194304 1048576 512 1000; do
+	head -c $size src.raw >part.raw
+	truncate -s $size part.raw
+	for block in 2M 64K 4K; do
+		rm -f p.vhd
+		TMPDIR=$T/absent "$U" convert - p.vhd --block-size $block <part.raw || fail "pipe to dynamic"
+		truncate -s $(((size + 511) / 512 * 512)) part.raw
+		check_status 0 "$U" compare p.vhd part.raw
+		check_out 'p.vhd is valid' "$U" check p.vhd -b
+		[ $block != 2M ] || check_status 0 qemu-img compare -f vpc -F raw p.vhd part.raw
+		truncate -s $size part.raw
+	done
+done
+TMPDIR=$T/absent "$U" convert dyn.vhd - --to dynamic >/dev/null || fail "a temporary file was wanted"
+for to in raw fixed; do
+	TMPDIR=$T/absent "$U" convert - - --to $to <src.raw >t.$to || fail "a temporary file was wanted"
+	TMPDIR=$T/absent "$U" convert - - --to $to <fix.vhd | cmp -n 20000256 - src.raw || fail "fixed through"
+done
+cmp t.raw src.raw && check_status 0 "$U" compare t.fixed src.raw && check_out 't.fixed is valid' "$U" check t.fixed
+"$U" convert - - --to dynamic <src.raw >t.dyn && check_status 0 "$U" compare t.dyn src.raw
+check_status 117 "$U" convert - - --to raw <nocopy.vhd
+TMPDIR=$T/absent "$U" convert - p.raw --force <src.raw || fail "a temporary file was wanted"
+check_status 0 "$U" write p.vhd --offset 100 </dev/null
+# what must be seen as a whole has one; the footer at the end of a damaged VHD is not taken for data
+check_status 2 env TMPDIR="$T/absent" "$U" convert - x.raw <dyn.vhd
+check_status 117 "$U" convert - x.vhd <nocopy.vhd
+check_err 'save it as a file'
+[ ! -e x.vhd ] || fail "half a target"
+check_status 22 "$U" convert - x.vhd </dev/null
 "$U" convert dyn.vhd z.vhd.gz && zcat z.vhd.gz >z.vhd && "$U" compare z.vhd src.raw || fail gzip
 "$U" convert z.vhd.gz z.raw && cmp z.raw src.raw || fail gunzip
 head -c 100000 z.vhd.gz >cut.vhd.gz
