@@ -97,6 +97,12 @@ static int step(void *arg, uint64_t done, uint64_t total)
 	return 0;
 }
 
+static void warn(void *arg, const struct vhd_error *warning)
+{
+	(void)arg;
+	print_warning(warning);
+}
+
 struct vhd_progress progress_begin(const char *what, bool always)
 {
 	/* a second signal ends the program at once: SA_RESETHAND */
@@ -115,7 +121,7 @@ struct vhd_progress progress_begin(const char *what, bool always)
 		if (progress.before[k].sa_handler != SIG_IGN)
 			sigaction(stop_signals[k], &stop, NULL);
 	}
-	return (struct vhd_progress){ .step = step };
+	return (struct vhd_progress){ .step = step, .warn = warn };
 }
 
 void progress_end(void)

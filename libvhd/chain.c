@@ -37,24 +37,14 @@ int chain_stored_parent(struct vhd_image *image, char *out, size_t room, struct 
 /* One warning is enough: the first image that is not as it should be. */
 static void warn(struct vhd_chain *chain, const struct vhd_image *img)
 {
-	const unsigned missing = IMAGE_END_FOOTER_BAD | IMAGE_COPY_BAD | IMAGE_TORN_FOOTER;
+	if (!chain->warning.code)
+		image_warning(img, &chain->warning);
+}
 
-	if (chain->warning.code)
-		return;
-	if (img->problems & IMAGE_FOOTERS_DIFFER)
-		error_set(
-			&chain->warning, -VHD_E_FOOTERS_DIFFER,
-			"'%s': its two footers contradict each other; the one at the end is used; "
-			"see vhd-util check",
-			img->io->name);
-	else if (img->problems & missing)
-		error_set(&chain->warning, -VHD_E_FOOTER_MISSING,
-			  "'%s': one of its two footers is missing or damaged; it is restored when "
-			  "the image is next written",
-			  img->io->name);
-	else if (img->problems & IMAGE_TRAILING_BYTES)
-		error_set(&chain->warning, -VHD_E_TRAILING,
-			  "'%s': there are bytes after its footer", img->io->name);
+void chain_warn(const struct vhd_chain *chain, const struct vhd_progress *progress)
+{
+	if (chain->warning.code && progress->warn)
+		progress->warn(progress->arg, &chain->warning);
 }
 
 static int push(struct vhd_chain *chain, struct vhd_image *img)

@@ -59,6 +59,9 @@ VHD_MUST int chain_lookup(struct vhd_chain *chain, uint64_t sector, uint64_t cou
  * errors earlier.  Encrypted images are refused here (VHD_E_ENCRYPTED). */
 VHD_MUST int chain_prepare(struct vhd_chain *chain, struct vhd_error *err);
 
+/* Tell the chain's warning, if there is one. */
+void chain_warn(const struct vhd_chain *chain, const struct vhd_progress *progress);
+
 /* Bytes of one layer's file; past the end of a raw disk: zeros to the end of its sector. */
 VHD_MUST int chain_read_layer(struct vhd_chain *chain, unsigned layer, void *buf, size_t length,
 			      uint64_t file_offset, struct vhd_error *err);

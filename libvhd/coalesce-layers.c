@@ -188,6 +188,18 @@ static int check_keys(const struct coalesce_layers *l, struct vhd_error *err)
 	return 0;
 }
 
+/* The target is put right; of the sources one is told. */
+static void warn(const struct coalesce_layers *l, const struct vhd_progress *progress)
+{
+	struct vhd_error warning;
+
+	for (unsigned i = 0; i < l->target && progress->warn; i++)
+		if (image_warning(l->images[i], &warning)) {
+			progress->warn(progress->arg, &warning);
+			return;
+		}
+}
+
 static int open_view(struct coalesce_layers *l, struct vhd_error *err)
 {
 	struct view_layer layers[VHD_CHAIN_MAX];
@@ -234,6 +246,8 @@ int coalesce_layers_open(struct coalesce_layers *l, const char *child,
 		rc = coalesce_grow_plan(l, directory, o, err);
 	if (!rc)
 		rc = check_keys(l, err);
+	if (!rc)
+		warn(l, &o->progress);
 	return rc < 0 ? rc : open_view(l, err);
 }
 

@@ -128,8 +128,11 @@ int vhd_compare(const char *a, const char *b, const struct vhd_compare_options *
 	rc = open_side(a, o->from_a, &o->parents, &c.a, err);
 	if (!rc)
 		rc = open_side(b, o->from_b, &o->parents, &c.b, err);
-	if (!rc)
+	if (!rc) {
+		chain_warn(c.a, &o->progress);
+		chain_warn(c.b, &o->progress);
 		rc = compare_all(&c, &o->progress);
+	}
 	vhd_close(c.a, NULL);
 	vhd_close(c.b, NULL);
 	if (rc == -VHD_E_DIFFERENT && first)

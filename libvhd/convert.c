@@ -196,6 +196,8 @@ static int open_chain(struct conversion *v, const char *path)
 	rc = vhd_open(path, &options, &v->chain, v->err);
 	if (!rc)
 		rc = chain_prepare(v->chain, v->err);
+	if (!rc)
+		chain_warn(v->chain, &v->o->progress);
 	if (!rc && v->chain->images[0]->size == 0)
 		rc = error_set(v->err, -VHD_E_ARGUMENT, "cannot convert '%s': it is empty",
 			       v->source);

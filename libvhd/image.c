@@ -380,6 +380,29 @@ void image_close(struct vhd_image *img)
 	free(img);
 }
 
+bool image_warning(const struct vhd_image *img, struct vhd_error *out)
+{
+	const unsigned missing = IMAGE_END_FOOTER_BAD | IMAGE_COPY_BAD | IMAGE_TORN_FOOTER;
+
+	if (img->problems & IMAGE_FOOTERS_DIFFER)
+		error_set(
+			out, -VHD_E_FOOTERS_DIFFER,
+			"'%s': its two footers contradict each other; the one at the end is used; "
+			"see vhd-util check",
+			img->io->name);
+	else if (img->problems & missing)
+		error_set(out, -VHD_E_FOOTER_MISSING,
+			  "'%s': one of its two footers is missing or damaged; it is restored when "
+			  "the image is next written",
+			  img->io->name);
+	else if (img->problems & IMAGE_TRAILING_BYTES)
+		error_set(out, -VHD_E_TRAILING, "'%s': there are bytes after its footer",
+			  img->io->name);
+	else
+		return false;
+	return true;
+}
+
 int image_probe(struct vhd_io *io)
 {
 	struct vhd_image *img;

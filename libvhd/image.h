@@ -73,6 +73,9 @@ VHD_MUST int image_open(struct vhd_io *io, unsigned flags, struct vhd_image **ou
 /* Discards what was not flushed; image_finish first.  NULL is fine. */
 void image_close(struct vhd_image *image);
 
+/* What a reader is to be told about an image that it reads all the same; false: nothing. */
+bool image_warning(const struct vhd_image *image, struct vhd_error *out);
+
 /* Does the file carry a valid VHD footer (end, or copy with a valid header)?
  * 1 yes, 0 no, negative: could not be read. */
 int image_probe(struct vhd_io *io);

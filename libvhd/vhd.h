@@ -101,10 +101,13 @@ enum vhd_type {
 	VHD_TYPE_DIFFERENCING = 4,
 };
 
-/* Called from time to time during long work; return non-zero to stop it. */
 struct vhd_progress {
+	/* Called from time to time during long work; return non-zero to stop it.  May be NULL. */
 	int (*step)(void *arg, uint64_t done_bytes, uint64_t total_bytes);
 	void *arg;
+	/* Something is odd about a source that is read all the same (one of two footers
+	 * missing): called at most once for each source.  May be NULL. */
+	void (*warn)(void *arg, const struct vhd_error *warning);
 };
 
 /* Where parents may be.  Zeroed: no roots, default confinement. */

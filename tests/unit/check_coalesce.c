@@ -226,7 +226,7 @@ static int kill_at(void *arg, uint64_t done, uint64_t total)
 static bool killed_merge(int step)
 {
 	struct killer k = { step };
-	struct vhd_progress progress = { kill_at, &k };
+	struct vhd_progress progress = { .step = kill_at, .arg = &k };
 	int status;
 	pid_t pid = fork();
 
@@ -294,7 +294,7 @@ static void copy_sector(const char *from, off_t from_at, const char *to, off_t t
 START_TEST(test_footers)
 {
 	struct rng r = { (uint64_t)_i };
-	struct vhd_progress progress = { keep_note, NULL };
+	struct vhd_progress progress = { .step = keep_note };
 	struct vhd_error err;
 	struct stat st;
 
