@@ -46,7 +46,8 @@ struct engine_io {
 	int err;
 	/* the engine's */
 	struct list link;
-	uint64_t since_ns; /* first failure, for retry */
+	uint64_t since_ns;			  /* retry's: first failure */
+	void (*retry_done)(struct engine_io *io); /* retry's: the caller's done() */
 	uint64_t state[6];
 };
 
