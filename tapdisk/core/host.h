@@ -8,6 +8,14 @@ struct host {
 	struct loop *loop;     /* borrowed */
 	struct engine *engine; /* borrowed */
 	struct list vbds;      /* of struct vbd, by minor: see host_next */
+	/* How images are opened: disk_open; tests have their own.  Blocking, any thread. */
+	int (*open)(struct host *host, const char *spec, const struct disk_params *params,
+		    struct disk **out, struct vhd_error *err);
+	/* fair shares: host.c */
+	struct list waiting;
+	uint64_t load;
+	unsigned active;
+	bool serving;
 };
 
 void host_init(struct host *host, struct loop *loop, struct engine *engine);

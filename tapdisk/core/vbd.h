@@ -47,6 +47,11 @@ struct vbd_op {
 	/* the VBD's */
 	struct vbd *vbd;
 	struct list link;
+	unsigned kind;
+	bool flag; /* force, grow */
+	uint64_t deadline_ns, lease_ns;
+	char *spec;
+	struct disk_params *params;
 };
 
 struct vbd_watcher { /* of front-ends and control; owner's memory */
@@ -78,7 +83,11 @@ void vbd_unwatch(struct vbd *vbd, struct vbd_watcher *w);
 /* Tell all watchers. */
 void vbd_event(struct vbd *vbd, const char *what, const char *text);
 
-/* ── life.  Wrong moment: -EINVAL or -EBUSY, in op->err like all failures ── */
+/* ── life.  Wrong moment: -EINVAL or -EBUSY, in op->err like all failures ──
+ *
+ * One change at a time: those asked for meanwhile wait their turn, within their own time-out, and
+ * while a job holds the VBD.  Only a close does not wait for a pause, a hold or a close without
+ * force that cannot get on: that one fails with -ESHUTDOWN. */
 
 /* @params is copied deeply. */
 void vbd_open(struct vbd *vbd, const char *spec, const struct disk_params *params,
@@ -88,7 +97,8 @@ void vbd_open(struct vbd *vbd, const char *spec, const struct disk_params *param
  * it cannot be made durable in time. */
 void vbd_close(struct vbd *vbd, bool force, uint64_t timeout_ns, struct vbd_op *op);
 /* Drain, commit, final shape, locks let go but "parked" on the leaf.  @lease_ns: unpauses by
- * itself after, on the same image (0: never). */
+ * itself after, on the same image, trying until it works (0: never).  Of one that is paused: 0,
+ * nothing changes, its lease neither. */
 void vbd_pause(struct vbd *vbd, uint64_t timeout_ns, uint64_t lease_ns, struct vbd_op *op);
 /* @spec NULL: the same again.  Another size is -EMEDIUMTYPE (124), unless it is larger and
  * @grow.  After a failure it is PAUSED as before, VBD_RESUME_FAILED set. */

@@ -4,9 +4,10 @@
  * filter over another disk.  It is opened in two steps: disk_open blocks (files,
  * locks, tables; any thread), disk_start makes it run on a loop.
  *
- *   open ──start──► running ──quiesce──► quiet ──park──► parked ──► close
- *                      ▲                   │ │
- *                      └──── submit ───────┘ └──► close
+ *   open ──start──► running ──quiesce──► quiet ──stop──► stopped ──park──► parked ──► close
+ *     ▲                ▲                   │                │                │
+ *     │                └──── submit ───────┘                └──► close       │
+ *     └──────────────────────────────unpark──────────────────────────────────┘
  */
 #ifndef TAPDISK_DRIVER_H
 #define TAPDISK_DRIVER_H
@@ -96,8 +97,12 @@ struct disk_ops {
 	 * may be used on. */
 	void (*quiesce)(struct disk *disk, void (*done)(void *arg, int err), void *arg);
 	/* After quiesce, blocking, any thread but with the loop not using the disk: let every lock go
-	 * but "parked" on the leaf (locking.md).  Only close follows. */
+	 * but "parked" on the leaf (locking.md).  Only unpark or close follows. */
 	int (*park)(struct disk *disk, struct vhd_error *err);
+	/* Blocking, any thread: take the locks again.  0: nothing on disk has changed meanwhile, size
+	 * included, and start follows.  Else (-ESTALE: changed) only close follows, and the disk is
+	 * opened anew.  NULL: always opened anew. */
+	int (*unpark)(struct disk *disk, struct vhd_error *err);
 	/* Stop what runs in the loop (timers, pools); loop's thread; quiet.  Then only park, close. */
 	void (*stop)(struct disk *disk);
 	/* Blocking, any thread; closes files, frees.  After stop, or never started. */

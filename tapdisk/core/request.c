@@ -1,0 +1,373 @@
+/* request.c - a request's way from a front-end to the disk and back
+ *
+ *   submit ─► gate ─► tokens ─► turn ─► range ─► disk ─► done
+ *              │        │        │        │        │
+ *            held   throttled  ready   blocked     │ -ECANCELED while the gate is closed
+ *              ▲        │        │        │        ▼
+ *              └────────┴────────┴────────┴──── returned (in front of held)
+ *                 the gate closes: pause, hold, close
+ *
+ * A stage without anybody in it lets a request through at once: a call of submit
+ * usually reaches the disk.
+ *
+ * Range locks (ORDER 12): a write that covers part of a sector is read, changed and written by
+ * partial.c; no other write, zero or trim may touch its sectors meanwhile.  While there
+ * is none of that kind (partials == 0), and that is the rule, nothing is compared.
+ * A blocked one also blocks later ones that overlap it, so none waits for ever.
+ *
+ * What lives in request.core: [0] flags, [1] what it weighs, [2] aborts of the retry
+ * when it went to the disk; partial.c has its own use of [3].
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "libvhd/base/number.h"
+#include "vbd-private.h"
+
+enum core_flags {
+	CORE_CHARGED = 1 << 0, /* its tokens are taken */
+	CORE_PARTIAL = 1 << 1, /* a writer of part of a sector */
+};
+
+static struct request *request_of(struct list *link)
+{
+	return list_entry(link, struct request, link);
+}
+
+static bool is_writer(const struct request *req)
+{
+	return req->op == REQUEST_WRITE || req->op == REQUEST_ZERO || req->op == REQUEST_TRIM;
+}
+
+static bool is_throttled(const struct request *req)
+{
+	return req->op == REQUEST_READ || is_writer(req);
+}
+
+static void finish(struct vbd *vbd, struct request *req, int err)
+{
+	req->err = err;
+	vbd->stats.outstanding--;
+	stats_record(&vbd->stats, req, vbd_now(vbd));
+	req->done(req);
+}
+
+/* ── range locks ── */
+
+static uint64_t first_sector(const struct request *req)
+{
+	return req->offset / REQUEST_SECTOR;
+}
+
+static uint64_t sectors(const struct request *req)
+{
+	return number_div_up(req->offset + req->length, REQUEST_SECTOR) - first_sector(req);
+}
+
+/* Do they share a sector, and does one of them cover part of one only? */
+static bool meet(const struct request *a, const struct request *b)
+{
+	return ((a->core[0] | b->core[0]) & CORE_PARTIAL) &&
+	       number_overlap(first_sector(a), sectors(a), first_sector(b), sectors(b));
+}
+
+/* Must @req wait for a writer with the disk, or for one of the blocked before @before? */
+static bool must_wait(struct vbd *vbd, const struct request *req, const struct list *before)
+{
+	for (struct list *l = vbd->writing.next; l != &vbd->writing; l = l->next) {
+		if (meet(req, request_of(l)))
+			return true;
+	}
+	for (struct list *l = vbd->blocked.next; l != before; l = l->next) {
+		/* a plain one among the blocked overlaps a partial one before it */
+		if (meet(req, request_of(l)))
+			return true;
+	}
+	return false;
+}
+
+static void start(struct vbd *vbd, struct request *req)
+{
+	req->core[2] = vbd->aborts;
+	vbd->flying++;
+	if (is_writer(req))
+		list_append(&vbd->writing, &req->link);
+	if (partial_is(req))
+		partial_start(vbd, req);
+	else
+		vbd->disk->ops->submit(vbd->disk, req);
+}
+
+/* Start what no longer has to wait.  A start may be over before it returns. */
+static void unblock(struct vbd *vbd)
+{
+	vbd->unblock_again = true;
+	if (vbd->unblocking)
+		return;
+	vbd->unblocking = true;
+	while (vbd->unblock_again && vbd->gate == GATE_OPEN) {
+		vbd->unblock_again = false;
+		for (struct list *l = vbd->blocked.next, *next; l != &vbd->blocked; l = next) {
+			struct request *req = request_of(l);
+
+			next = l->next;
+			if (must_wait(vbd, req, l))
+				continue;
+			list_remove(l);
+			host_count(vbd, req->core[1]);
+			start(vbd, req);
+			/* the list may be another one now */
+			vbd->unblock_again = true;
+			break;
+		}
+	}
+	vbd->unblocking = false;
+}
+
+/* It has its turn and counts in the host's load. */
+static void lock_and_start(struct vbd *vbd, struct request *req)
+{
+	if (is_writer(req)) {
+		if (partial_is(req) && !(req->core[0] & CORE_PARTIAL)) {
+			req->core[0] |= CORE_PARTIAL;
+			vbd->partials++;
+		}
+		if (vbd->partials && must_wait(vbd, req, &vbd->blocked)) {
+			list_append(&vbd->blocked, &req->link);
+			host_leave(vbd, req->core[1]);
+			return;
+		}
+	}
+	start(vbd, req);
+}
+
+/* ── tokens and turns ── */
+
+static void take_turn(struct vbd *vbd, struct request *req)
+{
+	bool moves = req->op == REQUEST_READ || req->op == REQUEST_WRITE;
+
+	req->core[1] = 1 + (moves ? req->length >> 16 : 0);
+	if (!list_empty(&vbd->ready) || !host_enter(vbd, req->core[1]))
+		list_append(&vbd->ready, &req->link);
+	else
+		lock_and_start(vbd, req);
+}
+
+bool request_turn(struct vbd *vbd)
+{
+	struct list *link = list_pop(&vbd->ready);
+
+	if (link) {
+		struct request *req = request_of(link);
+
+		host_count(vbd, req->core[1]);
+		lock_and_start(vbd, req);
+	}
+	return !list_empty(&vbd->ready);
+}
+
+/* Take tokens for @req; false: none, the timer is set. */
+static bool charge(struct vbd *vbd, struct request *req)
+{
+	bool moves = req->op == REQUEST_READ || req->op == REQUEST_WRITE;
+	uint64_t wait = throttle_take(&vbd->throttle, moves ? req->length : 0, vbd_now(vbd));
+
+	if (wait) {
+		loop_timer_set(vbd->tokens, wait);
+		return false;
+	}
+	req->core[0] |= CORE_CHARGED;
+	return true;
+}
+
+void request_tokens(void *owner)
+{
+	struct vbd *vbd = owner;
+
+	while (vbd->gate == GATE_OPEN && !list_empty(&vbd->throttled)) {
+		struct request *req = request_of(vbd->throttled.next);
+
+		if (!charge(vbd, req))
+			break;
+		list_remove(&req->link);
+		vbd->stats.throttled--;
+		take_turn(vbd, req);
+	}
+}
+
+static void admit(struct vbd *vbd, struct request *req)
+{
+	if (throttle_is_on(&vbd->throttle) && is_throttled(req) &&
+	    !(req->core[0] & CORE_CHARGED)) {
+		if (!list_empty(&vbd->throttled) || !charge(vbd, req)) {
+			list_append(&vbd->throttled, &req->link);
+			vbd->stats.throttled++;
+			return;
+		}
+	}
+	take_turn(vbd, req);
+}
+
+/* ── in and out ── */
+
+static void hold(struct vbd *vbd, struct list *where, struct request *req)
+{
+	list_append(where, &req->link);
+	vbd->stats.held++;
+}
+
+void vbd_submit(struct vbd *vbd, struct request *req)
+{
+	req->vbd = vbd;
+	req->started_ns = vbd_now(vbd);
+	req->err = 0;
+	req->extent_count = 0;
+	memset(req->core, 0, sizeof(req->core));
+	vbd->stats.outstanding++;
+	if (vbd->gate == GATE_SHUT) {
+		finish(vbd, req, -ESHUTDOWN);
+		return;
+	}
+	assert(number_within(req->offset, req->length, vbd->size));
+	if (is_writer(req) && vbd->read_only)
+		finish(vbd, req, -EROFS);
+	else if (!req->length && req->op != REQUEST_FLUSH)
+		finish(vbd, req, 0);
+	else if (vbd->gate == GATE_HOLD)
+		hold(vbd, &vbd->held, req);
+	else
+		admit(vbd, req);
+}
+
+/* One that was cancelled: nothing of it counts. */
+static void come_back(struct vbd *vbd, struct request *req)
+{
+	req->core[0] &= ~(uint64_t)CORE_PARTIAL;
+	if (vbd->gate == GATE_SHUT) {
+		finish(vbd, req, -ESHUTDOWN);
+		return;
+	}
+	hold(vbd, &vbd->returned, req);
+	if (vbd->gate == GATE_OPEN)
+		loop_defer(vbd->host->loop, &vbd->readmit);
+}
+
+void request_over(struct vbd *vbd, struct request *req, int err)
+{
+	bool writer = is_writer(req);
+
+	assert(vbd->flying);
+	vbd->flying--;
+	if (writer)
+		list_remove(&req->link);
+	if (req->core[0] & CORE_PARTIAL)
+		vbd->partials--;
+	if (writer && !list_empty(&vbd->blocked))
+		unblock(vbd);
+	host_leave(vbd, req->core[1]);
+	if (!vbd->flying && vbd->phase == PHASE_DRAIN)
+		loop_defer(vbd->host->loop, &vbd->task);
+	/* nobody aborted: the storage made that up */
+	if (err == -ECANCELED && req->core[2] == vbd->aborts)
+		err = -EIO;
+	if (err == -ECANCELED)
+		come_back(vbd, req);
+	else
+		finish(vbd, req, err);
+}
+
+void request_completed(struct disk *disk, struct request *req, int err)
+{
+	if (!partial_completed(req, err))
+		request_over(disk->owner, req, err);
+}
+
+/* ── the gate ── */
+
+void request_aborted(struct vbd *vbd)
+{
+	vbd->aborts++;
+}
+
+static unsigned count(const struct list *list)
+{
+	unsigned n = 0;
+
+	for (const struct list *l = list->next; l != list; l = l->next)
+		n++;
+	return n;
+}
+
+void request_hold_all(struct vbd *vbd)
+{
+	struct list all;
+
+	list_init(&all);
+	for (struct list *l = vbd->blocked.next; l != &vbd->blocked; l = l->next) {
+		struct request *req = request_of(l);
+
+		vbd->partials -= !!(req->core[0] & CORE_PARTIAL);
+		req->core[0] &= ~(uint64_t)CORE_PARTIAL;
+	}
+	list_splice(&all, &vbd->blocked);
+	list_splice(&all, &vbd->ready);
+	list_splice(&all, &vbd->throttled);
+	vbd->stats.held += count(&all);
+	vbd->stats.throttled = 0;
+	list_splice(&all, &vbd->held);
+	list_splice(&vbd->held, &all);
+	host_forget_turn(vbd);
+	loop_timer_cancel(vbd->tokens);
+	vbd->gate = GATE_HOLD;
+}
+
+/* All that is held, what came back first. */
+static void take_held(struct vbd *vbd, struct list *all)
+{
+	list_init(all);
+	list_splice(all, &vbd->returned);
+	list_splice(all, &vbd->held);
+	vbd->stats.held = 0;
+}
+
+void request_admit_all(struct vbd *vbd)
+{
+	struct list all, *l;
+
+	vbd->gate = GATE_OPEN;
+	take_held(vbd, &all);
+	while ((l = list_pop(&all)))
+		admit(vbd, request_of(l));
+}
+
+void request_fail_all(struct vbd *vbd)
+{
+	struct list all, *l;
+
+	vbd->gate = GATE_SHUT;
+	take_held(vbd, &all);
+	while ((l = list_pop(&all)))
+		finish(vbd, request_of(l), -ESHUTDOWN);
+}
+
+static void readmit(struct loop_task *task)
+{
+	struct vbd *vbd = list_entry(task, struct vbd, readmit);
+
+	if (vbd->gate == GATE_OPEN)
+		request_admit_all(vbd);
+}
+
+void request_init(struct vbd *vbd)
+{
+	list_init(&vbd->held);
+	list_init(&vbd->returned);
+	list_init(&vbd->throttled);
+	list_init(&vbd->ready);
+	list_init(&vbd->blocked);
+	list_init(&vbd->writing);
+	list_init(&vbd->turn);
+	vbd->readmit = (struct loop_task){ .run = readmit };
+}
