@@ -88,8 +88,7 @@ static bool may_start(const struct vbd *vbd, uint64_t load, bool first)
 	const struct host *host = vbd->host;
 	uint64_t share = HOST_LOAD / (host->active + !vbd->load);
 
-	return !vbd->load || vbd->load + load <= share ||
-	       (first && host->load + load <= HOST_LOAD);
+	return !vbd->load || vbd->load + load <= share || (first && host->load + load <= HOST_LOAD);
 }
 
 void host_count(struct vbd *vbd, uint64_t load)

@@ -208,7 +208,8 @@ static void unref(struct vbd_partial *p)
 		cut_extents(p);
 	next = list_pop(&vbd->partial_waiting);
 	if (next)
-		begin(p, (struct request *)(void *)((char *)next - offsetof(struct request, state)));
+		begin(p,
+		      (struct request *)(void *)((char *)next - offsetof(struct request, state)));
 	else
 		list_append(&vbd->partial_free, &p->link);
 	request_over(vbd, req, err);

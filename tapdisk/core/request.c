@@ -199,8 +199,7 @@ void request_tokens(void *owner)
 
 static void admit(struct vbd *vbd, struct request *req)
 {
-	if (throttle_is_on(&vbd->throttle) && is_throttled(req) &&
-	    !(req->core[0] & CORE_CHARGED)) {
+	if (throttle_is_on(&vbd->throttle) && is_throttled(req) && !(req->core[0] & CORE_CHARGED)) {
 		if (!list_empty(&vbd->throttled) || !charge(vbd, req)) {
 			list_append(&vbd->throttled, &req->link);
 			vbd->stats.throttled++;

@@ -134,7 +134,7 @@ static void deadline_fired(void *owner)
 		if (!op->deadline_ns || op->deadline_ns > now)
 			continue;
 		vbd_op_error(op, -ETIMEDOUT, "'%s' is still %s: timed out", vbd_name(vbd),
-			  vbd_state_text(vbd));
+			     vbd_state_text(vbd));
 		list_remove(l);
 		list_append(&late, l);
 	}

@@ -49,11 +49,11 @@ enum vbd_op_kind { VBD_OP_OPEN, VBD_OP_CLOSE, VBD_OP_PAUSE, VBD_OP_UNPAUSE, VBD_
 
 struct vbd_step { /* what a thread does for a VBD */
 	struct loop_work work;
-	struct disk *disk;	/* to be parked, unparked, closed */
-	const char *spec;	/* to be opened */
-	struct disk *opened;	/* result */
-	bool reused;		/* opened is disk, unparked */
-	struct vhd_error err;	/* code 0: fine */
+	struct disk *disk;    /* to be parked, unparked, closed */
+	const char *spec;     /* to be opened */
+	struct disk *opened;  /* result */
+	bool reused;	      /* opened is disk, unparked */
+	struct vhd_error err; /* code 0: fine */
 	void (*then)(struct vbd *vbd);
 };
 
@@ -80,13 +80,13 @@ struct vbd {
 	struct loop_timer *deadline, *lease;
 	struct vbd_op lease_op;
 	bool lease_busy, leased;
-	bool backing_out;   /* op was given up, the disk is still quiescing */
-	bool quiesced;	    /* answer of the disk has come */
+	bool backing_out; /* op was given up, the disk is still quiescing */
+	bool quiesced;	  /* answer of the disk has come */
 	int quiesce_err;
 	bool closing_told;
 	struct vbd_step step;
 	bool resume_failed;
-	char resume_reason[VBD_REASON_BYTES];
+	char resume_reason[sizeof(((struct vhd_error *)0)->text)];
 
 	/* requests */
 	enum vbd_gate gate;

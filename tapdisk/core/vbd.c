@@ -36,6 +36,13 @@
 
 static void resume(struct vbd *vbd, const char *spec);
 
+static void refuse(struct vbd *vbd, int code, const char *verb)
+{
+	vbd_op_error(vbd->op, code, "cannot %s '%s': it is %s", verb, vbd_name(vbd),
+		     vbd_state_text(vbd));
+	vbd_finish(vbd);
+}
+
 /* ── work in a thread ── */
 
 static void step_done(struct loop_work *work)
@@ -353,15 +360,16 @@ void vbd_after_quiesce(struct vbd *vbd)
 		return;
 	}
 	if (err && !is_forced(vbd)) {
-		vbd_op_error(vbd->op, err, "cannot make '%s' durable: %s; it goes on", vbd_name(vbd),
-			  vhd_strerror(err));
+		vbd_op_error(vbd->op, err, "cannot make '%s' durable: %s; it goes on",
+			     vbd_name(vbd), vhd_strerror(err));
 		vbd_go_on(vbd);
 		vbd_finish(vbd);
 		return;
 	}
 	if (err)
-		vbd_event(vbd, "flush-failed", "closed by force: what was written since the last "
-					       "good flush may be lost");
+		vbd_event(vbd, "flush-failed",
+			  "closed by force: what was written since the last "
+			  "good flush may be lost");
 	vbd->disk->ops->stop(vbd->disk);
 	if (vbd->life == LIFE_CLOSING) {
 		close_now(vbd);
@@ -479,8 +487,10 @@ static void begin_unpause(struct vbd *vbd)
 void vbd_begin(struct vbd *vbd)
 {
 	static void (*const begins[])(struct vbd *) = {
-		[VBD_OP_OPEN] = begin_open,	  [VBD_OP_CLOSE] = begin_close,
-		[VBD_OP_PAUSE] = begin_pause,	  [VBD_OP_UNPAUSE] = begin_unpause,
+		[VBD_OP_OPEN] = begin_open,
+		[VBD_OP_CLOSE] = begin_close,
+		[VBD_OP_PAUSE] = begin_pause,
+		[VBD_OP_UNPAUSE] = begin_unpause,
 	};
 
 	if (vbd->op->err.code) /* no memory for what was asked */
@@ -497,10 +507,10 @@ bool vbd_give_up(struct vbd *vbd, int code, const char *why)
 {
 	if (vbd->phase == PHASE_DRAIN && !is_forced(vbd)) {
 		vbd_op_error(vbd->op, code, "'%s' is not %s: %s", vbd_name(vbd),
-			  vbd->op->kind == VBD_OP_CLOSE ? "closed" :
-			  vbd->op->kind == VBD_OP_PAUSE ? "paused" :
-							  "held",
-			  why);
+			     vbd->op->kind == VBD_OP_CLOSE ? "closed" :
+			     vbd->op->kind == VBD_OP_PAUSE ? "paused" :
+							     "held",
+			     why);
 		vbd_go_on(vbd);
 	} else if (vbd->phase == PHASE_QUIESCE) {
 		abort_retry(vbd); /* so that it ends soon */
@@ -513,4 +523,3 @@ bool vbd_give_up(struct vbd *vbd, int code, const char *why)
 	}
 	return true;
 }
-

@@ -153,7 +153,7 @@ struct disk_params {
  * Unknown type: -VHD_E_ARGUMENT. */
 int disk_open(const char *spec, const struct disk_params *params, struct disk **out,
 	      struct vhd_error *err);
-/* The path part of @spec, and its type's length; NULL: no known type. */
+/* The path (or size) in @spec, behind its type and the filters; NULL: no known type. */
 const char *disk_spec_path(const char *spec);
 
 /* One row per type (drivers/table.c). */
@@ -161,6 +161,7 @@ struct disk_type {
 	const char *name;
 	int (*open)(const char *argument, const struct disk_params *params, struct disk **out,
 		    struct vhd_error *err);
+	bool filter; /* argument: what it is told, a comma, the spec of the disk below */
 };
 extern const struct disk_type disk_types[]; /* ends with a NULL name */
 
