@@ -117,6 +117,14 @@ void commit_answer(struct vhd_map *map, struct map_req **list, int err)
 	}
 }
 
+/* Is there a flush of a client among these? */
+static bool is_told(const struct vhd_map *map, const struct map_req *req)
+{
+	while (req == &map->resize.req)
+		req = req->next;
+	return req != NULL;
+}
+
 /* ORDER 1: from here on the commit is what was written() until now. */
 static void freeze(struct vhd_map *map)
 {
@@ -128,8 +136,8 @@ static void freeze(struct vhd_map *map)
 		int err = c->lost ? c->lost : -ENOMEM;
 
 		c->failed = true;
-		if (c->flushes || c->quiesce)
-			c->lost = 0; /* they hear of it */
+		if (is_told(map, c->flushes) || c->quiesce)
+			c->lost = 0;
 		commit_answer(map, &c->flushes, err);
 		commit_answer(map, &c->quiesce, err);
 		map_arrived(map, map_ticket(WAIT_COMMIT, 0), err);
@@ -144,6 +152,7 @@ static void freeze(struct vhd_map *map)
 		b->dirty = false;
 		b->frozen = true;
 		b->frozen_fresh = b->fresh;
+		b->frozen_new = b->fresh && b->visible && !b->named;
 		b->frozen_entry = b->fresh && !b->visible ? VHD_BAT_UNUSED : b->entry;
 		if (b->early == EARLY_QUEUED && b->visible) {
 			list_remove(&b->early_link);
@@ -187,11 +196,6 @@ static bool offer_bitmap(struct vhd_map *map, size_t i, struct map_io *io)
 	return true;
 }
 
-static bool is_new(const struct map_block *b)
-{
-	return b->frozen_fresh && b->frozen_entry != VHD_BAT_UNUSED;
-}
-
 /* Bitmaps of new blocks.  A bitmap page under way from reserving must land
  * first; one of an image without parent then already says all. */
 static bool fresh_next(struct vhd_map *map, struct map_io *io)
@@ -201,7 +205,7 @@ static bool fresh_next(struct vhd_map *map, struct map_io *io)
 	for (; c->cursor < c->count && !c->err; c->cursor++) {
 		struct map_block *b = c->list[c->cursor];
 
-		if (!is_new(b))
+		if (!b->frozen_new)
 			continue;
 		if (b->entry == b->frozen_entry) { /* else it speaks of another position */
 			if (b->early == EARLY_FLYING)
@@ -232,7 +236,7 @@ static bool fresh_waits(const struct vhd_map *map)
 static bool any_new(const struct vhd_map *map)
 {
 	for (size_t i = 0; i < map->commit.count; i++)
-		if (is_new(map->commit.list[i]))
+		if (map->commit.list[i]->frozen_new)
 			return true;
 	return false;
 }
@@ -246,10 +250,15 @@ static void render_pages(struct vhd_map *map)
 	for (size_t i = 0; i < c->count; i++) {
 		struct map_block *b = c->list[i];
 
-		if (b->frozen_fresh)
-			be32_store(table_page(map, b->block)->raw +
-					   (size_t)(b->block % MAP_PAGE_ENTRIES) * 4,
-				   b->frozen_entry);
+		if (!b->frozen_fresh)
+			continue;
+		be32_store(table_page(map, b->block)->raw +
+				   (size_t)(b->block % MAP_PAGE_ENTRIES) * 4,
+			   b->frozen_entry);
+		/* ORDER 4: should this fail, the disk may have the entry all the same, and
+		 * more bits must wait for their data */
+		if (b->entry == b->frozen_entry && b->entry != VHD_BAT_UNUSED)
+			b->named = true;
 	}
 }
 
@@ -283,7 +292,7 @@ static bool meta_next(struct vhd_map *map, struct map_io *io)
 	for (; c->cursor < 2 * c->count && !c->err; c->cursor++) {
 		size_t i = c->cursor - c->count;
 
-		if (!c->list[i]->frozen_fresh)
+		if (!c->list[i]->frozen_new && c->list[i]->frozen_entry != VHD_BAT_UNUSED)
 			return offer_bitmap(map, i, io);
 	}
 	return false;
@@ -295,7 +304,7 @@ static void block_committed(struct vhd_map *map, struct map_block *b)
 	bool freed_again = b->dirty && b->entry == VHD_BAT_UNUSED;
 
 	if (b->frozen_fresh && b->entry == b->frozen_entry && !freed_again) {
-		b->fresh = false;
+		b->fresh = b->named = false;
 		table_unpin(map, table_page(map, b->block));
 		if (b->entry == VHD_BAT_UNUSED) {
 			table_drop(map, b);
@@ -489,7 +498,7 @@ void commit_write_done(struct vhd_map *map, int err)
 void commit_lost(struct vhd_map *map, int err)
 {
 	struct map_commit *c = &map->commit;
-	bool heard = c->flushes || c->covered || c->quiesce;
+	bool heard = is_told(map, c->flushes) || is_told(map, c->covered) || c->quiesce;
 
 	if (c->stage != COMMIT_IDLE && !c->err)
 		c->err = err;
@@ -500,6 +509,9 @@ void commit_lost(struct vhd_map *map, int err)
 		c->lost = err;
 	c->data_outstanding = true;
 	table_doubt_early(map);
+	space_lost(map, err);
+	freed_lost(map, err);
+	resize_lost(map, err);
 }
 
 void commit_step_done(struct vhd_map *map, bool is_cut, int err)

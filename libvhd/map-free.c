@@ -4,10 +4,10 @@
  *     │
  *   retired ─freeze─► frozen ─commit done─► unnamed
  *      ▲                 │ failed              │
- *      └─────────────────┘                   batch: PUNCH ─► SYNC ─► GRACE ─► GRACE_LAST
- *                                              │ error                            │
- *                                              ▼                                  ▼
- *                                           leaked until the end is cut         heap
+ *      └─────────────────┘                   batch: punch, sync ─► punched ─► grace ─► heap
+ *                                              │ error
+ *                                              ▼
+ *                                           leaked until the end is cut
  *
  * A position leaves retired only with a commit that froze after its record let
  * go of it: from then on the BAT on the disk cannot name it.  Grace: lookups
@@ -137,7 +137,7 @@ static void let_go(struct vhd_map *map, struct map_block *b)
 		list_remove(&b->early_link);
 	b->early = EARLY_NONE;
 	b->entry = VHD_BAT_UNUSED;
-	b->visible = false;
+	b->visible = b->named = false;
 	memset(b->bits, 0, map->bitmap_bytes);
 	if (map->known_full)
 		bits_clear(map->known_full, b->block);
@@ -237,7 +237,7 @@ static void begin_batch(struct vhd_map *map)
 
 	move_all(&f->batch, &f->unnamed);
 	qsort(f->batch.at, f->batch.count, sizeof(*f->batch.at), order);
-	f->state = FREED_PUNCH;
+	f->syncing = false;
 	f->cursor = 0;
 	f->err = 0;
 }
@@ -269,37 +269,61 @@ static void grace(struct vhd_map *map)
 {
 	struct map_free *f = &map->freed;
 
-	if (f->state == FREED_GRACE && !f->readers[!f->epoch]) {
-		f->epoch = !f->epoch;
-		f->state = FREED_GRACE_LAST;
+	for (;;) {
+		if (!f->grace.count) {
+			if (!f->punched.count)
+				return;
+			move_all(&f->grace, &f->punched);
+			f->flipped = false;
+		}
+		if (f->readers[!f->epoch])
+			return;
+		if (!f->flipped) {
+			f->epoch = !f->epoch;
+			f->flipped = true;
+			continue;
+		}
+		for (size_t i = 0; i < f->grace.count; i++)
+			heap_push(&f->heap, f->grace.at[i]);
+		f->grace.count = 0;
 	}
-	if (f->state != FREED_GRACE_LAST || f->readers[!f->epoch])
-		return;
-	for (size_t i = 0; i < f->batch.count; i++)
-		heap_push(&f->heap, f->batch.at[i]);
-	f->batch.count = 0;
 }
 
 bool freed_next(struct vhd_map *map, struct map_io *io)
 {
 	struct map_free *f = &map->freed;
 
-	if (f->batch.count && f->state >= FREED_GRACE)
-		grace(map);
+	grace(map);
 	if (!f->batch.count && f->unnamed.count)
 		begin_batch(map);
-	if (!f->batch.count)
+	if (!f->batch.count || f->syncing)
 		return false;
-	if (f->state == FREED_PUNCH && f->cursor < f->batch.count && !f->err)
+	if (f->cursor < f->batch.count && !f->err)
 		return punch_next(map, io);
-	if (f->state != FREED_PUNCH || f->flying)
-		return false;
-	if (!map_take_slot(map, SLOT_FREED, NULL, io))
+	if (f->flying || !map_take_slot(map, SLOT_FREED, NULL, io))
 		return false;
 	io->op = MAP_SYNC;
-	f->state = FREED_SYNC;
+	f->syncing = true;
 	f->flying++;
 	return true;
+}
+
+/* There are no zeros, or not for sure: nobody may have these until the file is cut before them. */
+static void leak_batch(struct vhd_map *map)
+{
+	struct map_free *f = &map->freed;
+
+	for (size_t i = 0; i < f->batch.count; i++)
+		f->leaked_end = number_max(f->leaked_end, (uint64_t)f->batch.at[i] + map->stride);
+	f->batch.count = 0;
+}
+
+void freed_lost(struct vhd_map *map, int err)
+{
+	if (map->freed.flying)
+		map->freed.err = err;
+	else
+		leak_batch(map);
 }
 
 void freed_done(struct vhd_map *map, int err)
@@ -307,42 +331,55 @@ void freed_done(struct vhd_map *map, int err)
 	struct map_free *f = &map->freed;
 
 	f->flying--;
-	if (err && f->state == FREED_SYNC)
+	if (err && f->syncing)
 		commit_lost(map, err);
-	if (err && !f->err)
+	if (err)
 		f->err = err;
 	if (f->flying)
 		return;
-	if (f->err) /* no zeros there, or not for sure: nobody may have it */
-		f->batch.count = 0;
-	else if (f->state == FREED_SYNC)
-		f->state = FREED_GRACE;
+	if (f->err)
+		leak_batch(map);
+	else if (f->syncing)
+		move_all(&f->punched, &f->batch);
 }
 
 bool freed_rests(const struct vhd_map *map)
 {
 	const struct map_free *f = &map->freed;
 
-	return !f->flying && !f->unnamed.count && (!f->batch.count || f->state >= FREED_GRACE);
+	return !f->unnamed.count && !f->batch.count;
 }
 
 bool freed_take(struct vhd_map *map, uint32_t *entry)
 {
 	struct map_free *f = &map->freed;
 
-	if (f->batch.count && f->state >= FREED_GRACE)
-		grace(map);
+	grace(map);
 	if (map->p.no_reuse || !f->heap.count)
 		return false;
 	*entry = heap_pop(&f->heap);
 	return true;
 }
 
+uint64_t freed_end(struct vhd_map *map)
+{
+	const struct map_list *lists[] = { &map->freed.punched, &map->freed.grace };
+	uint64_t end;
+
+	grace(map);
+	if (!map->freed.readers[0] && !map->freed.readers[1])
+		map->freed.leaked_end = 0;
+	end = map->freed.leaked_end;
+	for (unsigned k = 0; k < 2; k++)
+		for (size_t i = 0; i < lists[k]->count; i++)
+			end = number_max(end, (uint64_t)lists[k]->at[i] + map->stride);
+	return end * VHD_SECTOR;
+}
+
 void freed_cut(struct vhd_map *map, uint64_t end)
 {
 	struct map_list kept = map->freed.heap;
 
-	drop_above(map, &map->freed.batch, end);
 	drop_above(map, &kept, end);
 	map->freed.heap = (struct map_list){ 0 };
 	for (size_t i = 0; i < kept.count; i++)
@@ -358,6 +395,8 @@ void freed_release(struct vhd_map *map)
 	free(f->frozen.at);
 	free(f->unnamed.at);
 	free(f->batch.at);
+	free(f->punched.at);
+	free(f->grace.at);
 	free(f->heap.at);
 }
 

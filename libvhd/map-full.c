@@ -47,21 +47,18 @@ uint64_t full_target(const struct vhd_map *map)
 	return map->p.batmap_alternate ? map->p.batmap_alternate : map->p.batmap_offset;
 }
 
-static bool is_freed(const struct map_block *b)
-{
-	return b->frozen_fresh && b->frozen_entry == VHD_BAT_UNUSED;
-}
-
+/* A block that was freed and written again since goes from its old entry to the new one
+ * directly: that commit frees as well. */
 bool full_must_zero(const struct vhd_map *map)
 {
 	const struct map_commit *c = &map->commit;
 
 	if (!map->p.batmap_bytes || map->batmap.zero)
 		return false;
-	if (map->batmap.zero_wanted)
+	if (map->batmap.zero_wanted || map->freed.frozen.count)
 		return true;
 	for (size_t i = 0; i < c->count; i++)
-		if (is_freed(c->list[i]))
+		if (c->list[i]->frozen_fresh && c->list[i]->frozen_entry == VHD_BAT_UNUSED)
 			return true;
 	return false;
 }
@@ -88,9 +85,11 @@ void full_render_header(struct vhd_map *map, bool zero)
 	uint8_t *h = map->p.batmap_header;
 	uint32_t sum = CHECKSUM_OF_ZEROS;
 
-	if (!zero)
+	if (!zero) {
 		sum = batmap_checksum(map->batmap.image, map->p.batmap_covered,
 				      be32_load(h + BATMAP_VERSION));
+		map->batmap.zero = false; /* whether the write succeeds or not */
+	}
 	be64_store(h + BATMAP_OFFSET, full_target(map));
 	be32_store(h + BATMAP_CHECKSUM, sum);
 }

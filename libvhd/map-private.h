@@ -54,12 +54,14 @@ struct map_block {
 	uint32_t entry;	  /* sector of its bitmap; VHD_BAT_UNUSED: freed, none yet */
 	uint32_t writers; /* reservations open */
 	bool fresh;	  /* entry not durable yet */
+	bool named;	  /* a commit that failed may have stored the entry: no longer new */
 	bool visible;	  /* some data is written: lookups see it (always, if not fresh) */
 	bool loading;	  /* bits are being read */
 	bool again;	  /* as map_page.again */
 	bool dirty;	  /* changed since the last freeze */
-	bool frozen;	  /* in the running commit, with the two below */
+	bool frozen;	  /* in the running commit, with what is below */
 	bool frozen_fresh;
+	bool frozen_new; /* its bitmap goes before the entry, nobody can read it yet */
 	uint32_t
 		frozen_entry; /* what the commit makes the BAT say; frozen_fresh only, else entry */
 	bool recycled;	      /* position used before: the sectors before it may be a neighbour's */
@@ -108,6 +110,7 @@ struct map_space {
 	enum space_state state;
 	bool flying;	       /* its one operation has been offered */
 	bool wanted;	       /* somebody waits for a position */
+	int lost;	       /* a sync failed meanwhile: what the next one covers may be gone */
 	bool ahead_failed;     /* growing ahead of need did: only who waits makes it try again */
 	uint64_t next;	       /* sector from which the next position is sought */
 	uint64_t prepared_end; /* sector: positions end at or below */
@@ -134,25 +137,20 @@ struct map_list {
 	size_t count, room;
 };
 
-enum freed_state {
-	FREED_PUNCH, /* of batch, from cursor on */
-	FREED_SYNC,
-	FREED_GRACE,	  /* lookups of the other epoch are leaving */
-	FREED_GRACE_LAST, /* and those of the one that was current */
-};
-
 /* The way of a position (ORDER 10):
- *   retired ─freeze─► frozen ─commit─► unnamed ─► batch: punch, sync, grace ─► heap
+ *   retired ─freeze─► frozen ─commit─► unnamed ─► batch: punch, sync ─► punched ─► grace ─► heap
  *      ▲                │ failed: the disk may still name it
  *      └────────────────┘ */
 struct map_free {
-	struct map_list retired, frozen, unnamed, batch;
-	struct map_list heap;	/* to be used again, the lowest on top */
-	enum freed_state state; /* of batch, while it is not empty */
-	size_t cursor;
+	struct map_list retired, frozen, unnamed, batch, punched, grace;
+	struct map_list heap; /* to be used again, the lowest on top */
+	bool syncing;	      /* batch: all is punched */
+	size_t cursor;	      /* batch: next to punch */
 	uint32_t flying;
-	int err;  /* the batch is given up, when nothing of it flies any more */
-	bool any; /* something was freed since the file got its shape: the end must be sought */
+	int err;	     /* the batch is given up, when nothing of it flies any more */
+	uint64_t leaked_end; /* sector: of those given up, which somebody may still read */
+	bool flipped;	     /* grace: only the lookups of the other epoch are waited for */
+	bool any;	     /* freed since the file got its shape: its end must be sought */
 	unsigned epoch;	     /* of lookups that enter now */
 	uint64_t readers[2]; /* inside, by epoch */
 };
@@ -204,6 +202,7 @@ struct map_shape {
 	uint8_t *table;	  /* owned: a piece of the BAT, while scanning */
 	uint64_t scanned; /* bytes of the BAT */
 	uint64_t found;	  /* bytes: end of the last block seen so far */
+	bool held;	  /* lookups that last keep the end higher */
 	enum { CUT_NO, CUT_FLYING, CUT_FAILED, CUT_DONE } cut;
 };
 
@@ -212,7 +211,8 @@ enum resize_state {
 	RESIZE_CHECK, /* are the entries beyond the old size unused */
 	RESIZE_CLEAR, /* the rest of the last block */
 	RESIZE_BATMAP,
-	RESIZE_END, /* footer at the end */
+	RESIZE_END,   /* footer at the end */
+	RESIZE_STALE, /* and where a growth or cut that failed may have left one */
 	RESIZE_SYNC1,
 	RESIZE_COPY, /* footer at 0 */
 	RESIZE_SYNC2,
@@ -221,6 +221,7 @@ enum resize_state {
 struct map_resize {
 	enum resize_state state;
 	bool flying, waiting;
+	int lost;		/* as map_space.lost */
 	bool doubt;		/* the footers on disk may differ: made equal by the next shape */
 	struct map_req *client; /* whose it is */
 	struct map_req req;	/* to wait for pages and the commit */
@@ -323,6 +324,11 @@ bool space_next(struct vhd_map *map, struct map_io *io);
 void space_done(struct vhd_map *map, int err);
 /* Between two steps: nothing of it is under way. */
 bool space_rests(const struct vhd_map *map);
+/* ORDER 5, for these three: what was written and not synced yet may be lost, whatever the
+ * next sync says. */
+void space_lost(struct vhd_map *map, int err);
+void freed_lost(struct vhd_map *map, int err);
+void resize_lost(struct vhd_map *map, int err);
 /* After the file got its final shape: the footer is at @footer; @cut: and the
  * file ends there, else the former one may still stand behind. */
 void space_reset(struct vhd_map *map, uint64_t footer, bool cut);
@@ -377,7 +383,9 @@ void freed_done(struct vhd_map *map, int err);
 bool freed_rests(const struct vhd_map *map);
 /* Lowest position that may be used again; false: none. */
 bool freed_take(struct vhd_map *map, uint32_t *entry);
-/* Positions that end behind sector @end exist no longer. */
+/* End of the last position that a lookup inside may still read from, bytes. */
+uint64_t freed_end(struct vhd_map *map);
+/* Positions that end behind sector @end, of those that may be used again, exist no longer. */
 void freed_cut(struct vhd_map *map, uint64_t end);
 /* A writer or an early bitmap of @b ended: who waits to free it may come. */
 void freed_unblock(struct vhd_map *map, struct map_block *b);

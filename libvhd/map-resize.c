@@ -3,7 +3,10 @@
  *   IDLE ─► CHECK ──────────► CLEAR ──────► BATMAP ──► END ──► SYNC1 ──► COPY ──► SYNC2 ─► IDLE
  *           entries beyond    the rest of   zeroed, if         footer             footer
  *           the old size      the last      its checksum       at the end         at 0
- *           are unused        block is zero would change
+ *           are unused        block is zero would change;
+ *                                           and the last block
+ *                                           as it is now is
+ *                                           committed
  *
  * Both sizes are right for the data at every instant; lookups and writes reach
  * the new one when both footers are durable (ORDER 13: one after the other,
@@ -25,6 +28,7 @@ static void finish(struct vhd_map *map, int err)
 	struct map_resize *r = &map->resize;
 
 	r->state = RESIZE_IDLE;
+	r->lost = 0;
 	if (!err) {
 		map->p.size_sectors = r->size_sectors;
 		map->blocks = r->blocks;
@@ -159,6 +163,17 @@ static bool checksum_stays(const struct vhd_map *map)
 	return map->batmap.disk && bits_all_clear(map->batmap.disk, from * 8, (to - from) * 8);
 }
 
+/* Was the last block freed or moved, and the BAT on the disk may not say so yet?  Then it names
+ * what was not cleared. */
+static bool last_moved(const struct vhd_map *map)
+{
+	const struct map_block *b = NULL;
+
+	if (map->p.size_sectors % map->p.block_sectors)
+		b = table_find(map, (uint32_t)(map->blocks - 1));
+	return b && b->fresh;
+}
+
 static bool offer(struct vhd_map *map, struct map_io *io, uint64_t at)
 {
 	struct map_resize *r = &map->resize;
@@ -167,13 +182,25 @@ static bool offer(struct vhd_map *map, struct map_io *io, uint64_t at)
 		return false;
 	r->flying = true;
 	io->op = MAP_SYNC;
-	if (r->state == RESIZE_END || r->state == RESIZE_COPY) {
+	if (r->state != RESIZE_SYNC1 && r->state != RESIZE_SYNC2) {
 		io->op = MAP_WRITE;
 		io->offset = at;
 		io->length = VHD_FOOTER_BYTES;
 		io->buf = map->space.footer_buf;
 	}
 	return true;
+}
+
+static uint64_t footer_place(const struct vhd_map *map)
+{
+	switch (map->resize.state) {
+	case RESIZE_END:
+		return map->space.footer;
+	case RESIZE_STALE:
+		return map->space.stale;
+	default:
+		return 0;
+	}
 }
 
 bool resize_next(struct vhd_map *map, struct map_io *io)
@@ -188,10 +215,10 @@ bool resize_next(struct vhd_map *map, struct map_io *io)
 	if (r->state == RESIZE_CLEAR && clear(map, io))
 		return true;
 	if (r->state == RESIZE_BATMAP && !r->waiting) {
-		if (checksum_stays(map)) {
+		if (checksum_stays(map) && !last_moved(map)) {
 			r->state = RESIZE_END;
 		} else {
-			map->batmap.zero_wanted = true;
+			map->batmap.zero_wanted = !checksum_stays(map);
 			r->waiting = true;
 			r->req.ready = waited;
 			map_flush(map, &r->req);
@@ -204,7 +231,15 @@ bool resize_next(struct vhd_map *map, struct map_io *io)
 		if (map->p.batmap_bytes)
 			map->p.batmap_covered = covered(map, r->size_sectors);
 	}
-	return offer(map, io, r->state == RESIZE_END ? map->space.footer : 0);
+	if (r->state == RESIZE_STALE && map->space.stale <= map->space.footer)
+		r->state = RESIZE_SYNC1;
+	return offer(map, io, footer_place(map));
+}
+
+void resize_lost(struct vhd_map *map, int err)
+{
+	if (map->resize.state > RESIZE_CHECK)
+		map->resize.lost = err;
 }
 
 void resize_done(struct vhd_map *map, int err)
@@ -221,6 +256,8 @@ void resize_done(struct vhd_map *map, int err)
 		r->doubt = true;
 	if (err && (r->state == RESIZE_SYNC1 || r->state == RESIZE_SYNC2))
 		commit_lost(map, err);
+	if (!err)
+		err = r->lost;
 	if (err || r->state == RESIZE_SYNC2)
 		finish(map, err);
 	else

@@ -34,6 +34,9 @@ static void find_end(struct vhd_map *map)
 		s->end_of_data = number_max(sh->found, table_fresh_end(map));
 		s->end_of_data = number_max(s->end_of_data, map->p.data_start);
 		s->end_of_data = number_max(s->end_of_data, map->p.metadata_end);
+		/* ORDER 10: nor does space come back by growing before lookups let it go */
+		sh->held = freed_end(map) > s->end_of_data;
+		s->end_of_data = number_max(s->end_of_data, freed_end(map));
 	}
 	free(sh->table);
 	sh->table = NULL;
@@ -62,6 +65,7 @@ bool shape_begin(struct vhd_map *map)
 			return false;
 	map->commit.err = 0;
 	sh->scanned = sh->found = 0;
+	sh->held = false;
 	if (must_scan(map))
 		sh->table = aligned_alloc(VHD_ALIGN, SCAN_BYTES);
 	if (sh->table) /* no memory: the file keeps its length */
@@ -186,7 +190,8 @@ static void finish(struct vhd_map *map)
 		if (map->batmap.dirty)
 			full_stored(map, false);
 		map->resize.doubt = false;
-		map->freed.any = false;
+		if (map->shape.scanned == UINT64_MAX)
+			map->freed.any = map->shape.held;
 	}
 	/* from the cut on the footer in force is the new one, whatever failed after it */
 	if (map->shape.cut != CUT_NO)

@@ -173,8 +173,11 @@ int space_take(struct vhd_map *map, uint32_t *entry, bool *recycled)
 
 	if (map->commit.stage < SHAPE_SCAN) { /* else the end of the file is being moved */
 		*recycled = freed_take(map, entry);
-		if (*recycled)
+		if (*recycled) { /* a final shape that was given up may have seen a nearer end */
+			s->end_of_data = number_max(s->end_of_data,
+						    ((uint64_t)*entry + map->stride) * VHD_SECTOR);
 			return 0;
+		}
 		if (!fit(map, s->next, s->prepared_end) && s->ahead_end) {
 			s->next = s->ahead;
 			s->prepared_end = s->ahead_end;
@@ -254,7 +257,7 @@ static void grow_next(struct vhd_map *map, struct map_io *io)
 
 	if (map->p.device) /* what is left is zero already */
 		blocks += fit(map, s->next, s->prepared_end);
-	blocks = number_min(blocks, fit(map, first, limit));
+	blocks = number_min(blocks, fit(map, page_start(map, first), limit));
 	assert(blocks > 0);
 	end = first + map->stride + (blocks - 1) * step(map);
 	if (!map->p.device && s->stale / VHD_SECTOR >= first + map->stride)
@@ -353,11 +356,24 @@ static void grown(struct vhd_map *map)
 	settle(map, 0);
 }
 
+void space_lost(struct vhd_map *map, int err)
+{
+	if (map->space.state > SPACE_PROBE && map->space.state != SPACE_READY)
+		map->space.lost = err;
+}
+
 void space_done(struct vhd_map *map, int err)
 {
 	struct map_space *s = &map->space;
+	bool syncing = s->state == SPACE_PUNCH_SYNC || s->state == SPACE_GROW_SYNC;
 
 	s->flying = false;
+	if (err && syncing)
+		commit_lost(map, err);
+	if (syncing && !err)
+		err = s->lost;
+	if (syncing)
+		s->lost = 0;
 	switch (s->state) {
 	case SPACE_PROBE:
 		probe_done(map, err);
@@ -365,12 +381,13 @@ void space_done(struct vhd_map *map, int err)
 	case SPACE_PUNCH:
 		s->state = err ? SPACE_READY : SPACE_PUNCH_SYNC;
 		map->p.append_only |= err != 0;
+		if (err)
+			s->lost = 0;
 		return;
 	case SPACE_PUNCH_SYNC:
 		s->state = SPACE_READY;
 		if (err) {
 			map->p.append_only = true;
-			commit_lost(map, err);
 			return;
 		}
 		s->prepared_end = s->footer / VHD_SECTOR;
@@ -379,14 +396,15 @@ void space_done(struct vhd_map *map, int err)
 		return;
 	case SPACE_GROW:
 		s->state = err ? SPACE_READY : SPACE_GROW_SYNC;
-		if (err)
+		if (err) {
+			s->lost = 0;
 			grow_failed(map, err);
+		}
 		return;
 	default:
 		assert(s->state == SPACE_GROW_SYNC);
 		s->state = SPACE_READY;
 		if (err) {
-			commit_lost(map, err);
 			grow_failed(map, err);
 			return;
 		}

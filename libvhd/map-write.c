@@ -32,6 +32,7 @@ static int reserve_new(struct vhd_map *map, uint32_t block, struct map_block **o
 	}
 	b->entry = entry;
 	b->recycled = recycled;
+	b->named = false;
 	if (!map->p.has_parent) /* ORDER 9 */
 		bits_set_range(b->bits, 0, table_sectors(map, block));
 	commit_early(map, b);

@@ -10,6 +10,7 @@ FUZZ_PROGS := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 $(TEST_PROGS) $(TEST_TOOLS): LDLIBS_TEST = -lcheck -lsubunit -lrt -lm
 # what the programs of one directory share
 $(filter $(BUILD)/tests/model/%,$(TEST_PROGS)): $(call obj,$(filter-out tests/model/model_%,$(wildcard tests/model/*.c)))
+$(BUILD)/tests/unit/check_map: $(call obj,$(wildcard tests/unit/map-*.c))
 $(TEST_PROGS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) $(LDLIBS_TEST)
