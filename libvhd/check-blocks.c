@@ -326,7 +326,9 @@ static void find_leaks(struct scan *s, struct leaks *l)
 {
 	struct check *c = s->c;
 	uint64_t stride = (uint64_t)bitmap_stride(c->block_sectors) * VHD_SECTOR;
-	uint64_t at = VHD_FOOTER_BYTES; /* the first gap holds the metadata */
+	/* the first gap holds the metadata; no block may lie before the table, so nothing there
+	 * was lost by one */
+	uint64_t at = number_max(VHD_FOOTER_BYTES, c->header.table_offset);
 
 	l->least = stride;
 	/* ours: the slot of a child, and the first footer, behind which blocks are placed */

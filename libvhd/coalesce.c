@@ -24,7 +24,8 @@
 
 #define EXTENTS	       64
 #define JOBS	       6u
-#define RUN_MAX	       (1u << 20) /* bytes of one segment */
+#define JOB_BYTES      (512u << 10) /* about what stays in a processor's cache until it is written */
+#define RUN_MAX	       (1u << 20)   /* bytes of one segment */
 #define COMMIT_BYTES   (512ull << 20)
 #define PUSH_RUN_MIN   (32ull << 10)  /* bytes of a run on average */
 #define DIRECT_RUN_MIN (256ull << 10) /* bytes of a run on average */
@@ -302,7 +303,7 @@ static int add_run(struct merge *m, struct copy_job **job, struct vhd_io *from, 
 
 		if (rc < 0)
 			return rc;
-		if (!copy_add(*job, &s)) {
+		if ((*job)->bytes >= JOB_BYTES || !copy_add(*job, &s)) {
 			rc = submit(m, job);
 			if (rc < 0)
 				return rc;

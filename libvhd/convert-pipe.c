@@ -223,6 +223,8 @@ static int end_dynamic(struct receiver *r, uint64_t first)
 		if (device < end + VHD_FOOTER_BYTES)
 			return -ENOSPC;
 		end = number_round_down(device, VHD_SECTOR) - VHD_FOOTER_BYTES;
+		/* old contents of the device have no business in the image */
+		rc = io_zero(r->io, VHD_FOOTER_BYTES, p->metadata_end + shift - VHD_FOOTER_BYTES);
 	}
 	if (!rc)
 		rc = convert_dynamic_metadata(&r->blocks, p, put_metadata, r->io);

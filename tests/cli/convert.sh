@@ -112,6 +112,26 @@ done
 "$U" convert vpc.vhd vpc.raw
 check_status 0 qemu-img compare -f vpc -F raw vpc.vhd vpc.raw
 
+# devices: old contents do not show, whatever the sector
+if [ "$(id -u)" = 0 ] && head -c 40M /dev/urandom >device.img; then
+	for sector in 512 4096; do
+		loop=$(losetup -f --show --direct-io=on -b $sector device.img 2>/dev/null) || continue
+		at_exit "losetup -d $loop 2>/dev/null"
+		for to in dynamic fixed pipe; do
+			if [ $to = pipe ]; then
+				"$U" convert - "$loop" --to dynamic <src.raw || fail "pipe to device"
+			else
+				check_status 0 "$U" convert src.raw "$loop" --to $to
+			fi
+			check_status 0 "$U" compare "$loop" src.raw
+			check_out "$loop is valid" "$U" check "$loop" -b
+		done
+		check_status 0 "$U" convert src.raw "$loop" --to raw
+		cmp -n 20000256 "$loop" src.raw || fail "raw on a device"
+		losetup -d "$loop"
+	done
+fi
+
 # targets
 check_status 17 "$U" convert src.raw dyn.vhd
 check_status 2 "$U" convert absent.raw x.vhd
