@@ -1,19 +1,19 @@
 # tapdisk: the server, tap-ctl and xmsnap
-TAPDISK_ROOMS := loop engine drivers core front control jobs
+TAPDISK_ROOMS := log loop engine drivers core front jobs protocol control
 TAPDISK_SRC := $(foreach d,$(TAPDISK_ROOMS),$(wildcard tapdisk/$(d)/*.c))
 TAPDISK_OBJ := $(call obj,$(TAPDISK_SRC))
 TAPDISK_LIBS := $(LIB_LIBS) -luv -luring -laio -ljansson -lgnutls
 
 ifneq ($(wildcard tapdisk/main.c),)
 PROGRAMS += $(BUILD)/bin/tapdisk
-$(BUILD)/bin/tapdisk: $(call obj,$(wildcard tapdisk/*.c)) $(TAPDISK_OBJ) $(LIB_OBJ)
+$(BUILD)/bin/tapdisk: $(call obj,$(wildcard tapdisk/*.c)) $(TAPDISK_OBJ) $(CLI_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS)
 endif
 
 ifneq ($(wildcard tapdisk/ctl/*.c),)
 PROGRAMS += $(BUILD)/bin/tap-ctl
-$(BUILD)/bin/tap-ctl: $(call obj,$(wildcard tapdisk/ctl/*.c)) $(LIB_OBJ)
+$(BUILD)/bin/tap-ctl: $(call obj,$(wildcard tapdisk/ctl/*.c tapdisk/protocol/*.c)) $(CLI_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -ljansson
 endif
