@@ -39,8 +39,8 @@ enum request_op {
 enum request_flags {
 	REQUEST_FUA = 1 << 0,	  /* WRITE, ZERO, TRIM: done when durable */
 	REQUEST_NO_HOLE = 1 << 1, /* ZERO: keep the space */
-	REQUEST_FAST_ZERO =
-		1 << 2, /* ZERO: -ENOTSUP at once, nothing changed, rather than writing */
+	REQUEST_FAST_ZERO = 1 << 2, /* ZERO: -ENOTSUP at once, nothing changed, not by writing */
+	REQUEST_SPARSE = 1 << 3,    /* READ of zeros only: all_zero may be set, buf left alone */
 };
 
 enum extent_flags { /* values of NBD's base:allocation */
@@ -67,6 +67,7 @@ struct request {
 	int err;	       /* 0, -errno or -VHD_E_* */
 	unsigned extent_count; /* STATUS: from offset on, without gaps, together at most length (at
 				* least one sector) */
+	bool all_zero;	       /* READ with REQUEST_SPARSE: nothing but zeros, buf is as it was */
 	/* the core's */
 	struct list link;
 	struct vbd *vbd;

@@ -24,7 +24,13 @@ static void advance(struct vhd_req *v, uint64_t sectors)
 
 static void zeros(struct vhd_req *v, uint64_t sectors)
 {
-	memset(place(v), 0, sectors * VHD_SECTOR);
+	struct request *req = v->req;
+
+	if (v->left * VHD_SECTOR == req->length && sectors == v->left &&
+	    (req->flags & REQUEST_SPARSE))
+		req->all_zero = true;
+	else
+		memset(place(v), 0, sectors * VHD_SECTOR);
 	advance(v, sectors);
 }
 

@@ -1,0 +1,29 @@
+/* nbd-buffers.h - memory for the payloads of one connection
+ *
+ * A buddy allocator over a reserved range: pieces are powers of two of 4 KiB, aligned to their
+ * size or to 4 KiB at least.  The range is address space; memory comes with first use and
+ * goes back with buffers_trim.
+ */
+#ifndef TAPDISK_NBD_BUFFERS_H
+#define TAPDISK_NBD_BUFFERS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BUFFERS_BYTES (64u << 20)
+#define BUFFERS_PAGE  4096u
+
+struct buffers;
+
+int buffers_open(struct buffers **out);
+void buffers_close(struct buffers *b); /* NULL is fine */
+/* @bytes <= BUFFERS_BYTES, > 0.  NULL: no piece of that size is free. */
+void *buffers_get(struct buffers *b, size_t bytes);
+void buffers_put(struct buffers *b, void *p);
+/* Nothing is in use: give the memory back to the system, if it is worth it. */
+void buffers_trim(struct buffers *b);
+/* Bytes that were touched since the last trim, at the most. */
+size_t buffers_touched(const struct buffers *b);
+
+#endif

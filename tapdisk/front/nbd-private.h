@@ -1,0 +1,237 @@
+/* nbd-private.h - what the files of the NBD front-end share
+ *
+ *   nbd-server.c     listening, accepting, exports, stopping
+ *   nbd-address.c    "unix:PATH", "tcp:HOST:PORT" to a listening socket
+ *   nbd-client.c     one connection: its life, bytes in and out
+ *   nbd-negotiate.c  the handshake and its options;  nbd-meta.c  metadata contexts
+ *   nbd-serve.c      requests in;  nbd-reply.c  replies out;  nbd-status.c  block status
+ *   nbd-errno.c      errors on the wire
+ *   nbd-buffers.c    memory for payloads
+ *   nbd-tls.c        TLS; the only one that knows GnuTLS
+ *
+ * A connection:
+ *
+ *   GREETING ─► OPTIONS ◄──► TLS handshake
+ *                  │ GO, EXPORT_NAME
+ *                  ▼
+ *               SERVING ──DISC, EOF, error, export gone──► CLOSING ──nothing in flight──► freed
+ *
+ *  C1  a slot is free, receiving (one at most), with the VBD (in_flight), or in the reply queue
+ *  C2  nothing is allocated between GO and CLOSING
+ *  C3  a client that is CLOSING has no descriptor watched and gets no reply; what it had in
+ *      flight is awaited
+ */
+#ifndef TAPDISK_NBD_PRIVATE_H
+#define TAPDISK_NBD_PRIVATE_H
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "nbd-buffers.h"
+#include "nbd-proto.h"
+#include "nbd.h"
+
+#define NBD_SLOTS	   64u
+#define NBD_RING_BYTES	   (256u << 10)
+#define NBD_OPTION_PARSED  (64u << 10) /* data of an option that is looked at */
+#define NBD_OPTION_DRAINED (32u << 20)
+#define NBD_OPTIONS_MAX	   32u
+#define NBD_META_QUERIES   64u
+#define NBD_NEGOTIATING	   32u /* connections that have not opened an export */
+#define NBD_CLIENTS	   100u
+#define NBD_DISCARD_MAX	   (64u << 20) /* a payload this long is skipped, not fatal */
+#define NBD_EXTENTS	   512u
+
+#define NBD_HANDSHAKE_NS (10ull * 1000000000)
+#define NBD_STUCK_NS	 (60ull * 1000000000)
+#define NBD_TRIM_NS	 (5ull * 1000000000)
+
+struct nbd_client;
+struct nbd_tls_server;
+struct nbd_tls_session;
+
+struct nbd_export {
+	struct list link;
+	struct nbd_server *server; /* borrowed */
+	struct vbd *vbd;	   /* borrowed; NULL: closed for good */
+	struct vbd_watcher watcher;
+	char *name, *description; /* owned */
+	bool read_only;
+	bool removed;
+	unsigned clients; /* that have it open */
+};
+
+struct nbd_server {
+	struct loop *loop;
+	int fd; /* owned; -1: not accepting */
+	struct loop_fd *listener;
+	char *address;	 /* owned */
+	char *unix_path; /* owned; to be removed */
+	struct list exports, clients;
+	unsigned client_count, negotiating, max_clients;
+	enum nbd_tls tls_mode;
+	struct nbd_tls_server *tls; /* owned */
+	bool stopping;
+	void (*stopped)(void *arg);
+	void *stopped_arg;
+	struct loop_timer *stop_timer;
+	struct loop_task stop_task;
+};
+
+/* Contexts offered. */
+enum nbd_context {
+	NBD_CTX_ALLOCATION = 1 << 0,
+	NBD_CTX_QEMU_DEPTH = 1 << 1,
+	NBD_CTX_VHD_DEPTH = 1 << 2
+};
+#define NBD_CONTEXTS 3u
+
+struct nbd_slot {
+	struct request req; /* first */
+	struct nbd_client *client;
+	struct list link; /* free or replies */
+	uint64_t cookie;
+	uint16_t command;
+	uint16_t flags;
+	unsigned contexts; /* BLOCK_STATUS: asked for */
+	uint8_t *buf;	   /* of the client's buffers, or NULL */
+	uint32_t error;	   /* on the wire; 0: none */
+	uint8_t head[72];
+	size_t head_bytes, data_bytes;
+	uint8_t *data;
+};
+
+enum nbd_client_state {
+	NBD_GREETING,
+	NBD_OPTION,	 /* reading options */
+	NBD_OPTION_SKIP, /* dropping data of one that is too long */
+	NBD_TLS_SHAKING,
+	NBD_SERVING,
+	NBD_CLOSING,
+};
+
+struct nbd_client {
+	struct nbd_server *server;
+	struct list link;
+	int fd; /* owned; -1 when closing */
+	struct loop_fd *watch;
+	enum nbd_client_state state;
+	char peer[80];
+	bool counted_negotiating;
+	struct loop_timer *deadline; /* handshake; later: stuck reader, or idle memory */
+	bool deadline_is_trim;
+	struct loop_task work;	    /* parse on, send */
+	bool parse_more, finishing; /* finishing: close once all replies are out */
+	/* in */
+	uint8_t *ring;
+	size_t in_at, in_end;
+	uint64_t skip; /* bytes of payload or option still to be dropped */
+	bool readable, eof;
+	/* negotiation */
+	bool fixed, no_zeroes, structured, extended;
+	unsigned options;
+	bool listed;
+	uint32_t skipped_option;
+	unsigned contexts; /* selected: enum nbd_context */
+	struct nbd_export *meta_export;
+	uint8_t *out; /* negotiation's replies; owned */
+	size_t out_at, out_end, out_room;
+	/* TLS */
+	struct nbd_tls_session *tls;
+	bool tls_on, tls_waiting;
+	/* serving */
+	struct nbd_export *export;
+	struct nbd_slot *slots; /* owned array */
+	struct buffers *buffers;
+	struct list free_slots, replies;
+	unsigned in_flight;
+	struct nbd_slot *receiving; /* a WRITE whose payload is coming in */
+	size_t received;
+	size_t sent;   /* of the first in replies */
+	bool progress; /* something was sent since the deadline was set */
+	uint64_t bytes_in, bytes_out, requests;
+};
+
+/* ── nbd-address.c ── */
+/* A listening, non-blocking socket; *unix_path (owned) is set for Unix sockets; *bound the address
+ * as it is. */
+int nbd_address_listen(const char *address, int *fd, char **unix_path, char **bound,
+		       struct vhd_error *err);
+
+/* Text of a bound socket's address, to be freed; and of any address. */
+char *nbd_address_of(int fd);
+void nbd_address_text(const struct sockaddr *address, socklen_t length, char *out, size_t room);
+
+/* ── nbd-server.c ── */
+struct nbd_export *nbd_export_find(struct nbd_server *server, const char *name, size_t length);
+/* Is it open, and of what size? */
+bool nbd_export_ready(const struct nbd_export *e);
+/* A client that had it open is gone. */
+void nbd_export_leave(struct nbd_export *e);
+void nbd_server_client_gone(struct nbd_server *server);
+
+/* ── nbd-client.c ── */
+int nbd_client_new(struct nbd_server *server, int fd);
+/* Drop the connection; what is in flight is awaited. */
+void nbd_client_close(struct nbd_client *c);
+/* Let it parse and send later in this turn. */
+void nbd_client_work(struct nbd_client *c);
+/* Bytes from / to the socket or TLS: > 0, 0 (end), -EAGAIN, or another error. */
+ssize_t nbd_client_recv(struct nbd_client *c, struct iovec *iov, int count);
+ssize_t nbd_client_send(struct nbd_client *c, struct iovec *iov, int count);
+/* It has an export open now. */
+void nbd_client_negotiated(struct nbd_client *c);
+/* The deadline is set anew by what the client is doing. */
+void nbd_client_rearm(struct nbd_client *c);
+
+/* ── nbd-negotiate.c ── */
+void nbd_negotiate_greet(struct nbd_client *c);
+/* Use what is in the ring.  False: more bytes are needed, or it is over. */
+bool nbd_negotiate_step(struct nbd_client *c);
+/* Queue an option reply. */
+void nbd_negotiate_reply(struct nbd_client *c, uint32_t option, uint32_t type, const void *data,
+			 size_t length);
+void nbd_negotiate_error(struct nbd_client *c, uint32_t option, uint32_t type, const char *text);
+uint16_t nbd_transmission_flags(const struct nbd_client *c, const struct nbd_export *e);
+
+/* ── nbd-meta.c ── */
+void nbd_meta_option(struct nbd_client *c, uint32_t option, const uint8_t *data, size_t length);
+
+/* ── nbd-serve.c ── */
+int nbd_serve_begin(struct nbd_client *c, struct nbd_export *e);
+bool nbd_serve_step(struct nbd_client *c);
+/* Its reply is out, or nobody wants it. */
+void nbd_slot_release(struct nbd_slot *s);
+
+/* ── nbd-reply.c ── */
+/* The head of a chunk of @s at @p; *bytes of it. */
+void nbd_chunk(const struct nbd_slot *s, uint8_t *p, bool last, uint16_t type, uint64_t length,
+	       size_t *bytes);
+/* Make the head of the reply and queue it. */
+void nbd_reply(struct nbd_slot *s);
+/* Send what is queued, as far as the socket takes it. */
+void nbd_reply_flush(struct nbd_client *c);
+
+/* ── nbd-status.c ── */
+/* The chunks of a BLOCK_STATUS reply into s->buf, from s->req.extents. */
+void nbd_status_encode(struct nbd_slot *s);
+/* Room it needs at the most. */
+size_t nbd_status_room(const struct nbd_client *c, unsigned contexts);
+
+/* ── nbd-errno.c ── */
+uint32_t nbd_errno(int err);
+
+/* ── nbd-tls.c ── */
+int nbd_tls_server_open(const struct nbd_params *params, struct nbd_tls_server **out,
+			struct vhd_error *err);
+void nbd_tls_server_close(struct nbd_tls_server *tls);
+int nbd_tls_session_open(struct nbd_tls_server *tls, int fd, struct nbd_tls_session **out);
+/* 0 done; -EAGAIN with *events to wait for; else failed. */
+int nbd_tls_shake(struct nbd_tls_session *s, unsigned *events);
+ssize_t nbd_tls_recv(struct nbd_tls_session *s, struct iovec *iov, int count);
+ssize_t nbd_tls_send(struct nbd_tls_session *s, struct iovec *iov, int count);
+/* Decrypted bytes wait that no event on the socket will tell of. */
+bool nbd_tls_pending(struct nbd_tls_session *s);
+void nbd_tls_session_close(struct nbd_tls_session *s);
+
+#endif

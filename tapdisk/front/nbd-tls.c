@@ -1,0 +1,218 @@
+/* nbd-tls.c - TLS by GnuTLS: X.509 with client certificates, or pre-shared keys
+ *
+ * TLS 1.2 and 1.3 only.  With certificates, clients must show one of the same authority.
+ */
+#include <errno.h>
+#include <gnutls/gnutls.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "libvhd/base/cleanup.h"
+#include "libvhd/error.h"
+#include "nbd-private.h"
+
+#define PRIORITY "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+
+struct nbd_tls_server {
+	gnutls_certificate_credentials_t x509;
+	gnutls_psk_server_credentials_t psk;
+	gnutls_priority_t priority;
+};
+
+struct nbd_tls_session {
+	gnutls_session_t session;
+};
+
+static int failed(struct vhd_error *err, const char *what, int rc)
+{
+	return error_set(err, -EINVAL, "cannot set TLS up: %s: %s", what, gnutls_strerror(rc));
+}
+
+static int load_x509(struct nbd_tls_server *tls, const char *dir, struct vhd_error *err)
+{
+	CLEANUP_FREE char *ca = NULL, *cert = NULL, *key = NULL, *crl = NULL;
+	int rc;
+
+	if (asprintf(&ca, "%s/ca-cert.pem", dir) < 0 ||
+	    asprintf(&cert, "%s/server-cert.pem", dir) < 0 ||
+	    asprintf(&key, "%s/server-key.pem", dir) < 0 ||
+	    asprintf(&crl, "%s/ca-crl.pem", dir) < 0 ||
+	    gnutls_certificate_allocate_credentials(&tls->x509) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = gnutls_certificate_set_x509_trust_file(tls->x509, ca, GNUTLS_X509_FMT_PEM);
+	if (rc <= 0)
+		return failed(err, ca, rc ? rc : GNUTLS_E_NO_CERTIFICATE_FOUND);
+	rc = gnutls_certificate_set_x509_key_file(tls->x509, cert, key, GNUTLS_X509_FMT_PEM);
+	if (rc < 0)
+		return failed(err, cert, rc);
+	if (access(crl, F_OK) == 0) {
+		rc = gnutls_certificate_set_x509_crl_file(tls->x509, crl, GNUTLS_X509_FMT_PEM);
+		if (rc < 0)
+			return failed(err, crl, rc);
+	}
+	return 0;
+}
+
+static int load_psk(struct nbd_tls_server *tls, const char *file, struct vhd_error *err)
+{
+	struct stat st;
+	int rc;
+
+	if (stat(file, &st) < 0)
+		return error_system(err, -errno, "open", file);
+	if (st.st_mode & 077)
+		return error_set(err, -EACCES,
+				 "'%s': others may read these keys; chmod 0600 it first", file);
+	if (gnutls_psk_allocate_server_credentials(&tls->psk) < 0)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = gnutls_psk_set_server_credentials_file(tls->psk, file);
+	return rc < 0 ? failed(err, file, rc) : 0;
+}
+
+int nbd_tls_server_open(const struct nbd_params *params, struct nbd_tls_server **out,
+			struct vhd_error *err)
+{
+	struct nbd_tls_server *tls;
+	int rc;
+
+	if (!params->tls_certs == !params->tls_psk)
+		return error_set(err, -VHD_E_ARGUMENT,
+				 "TLS needs either a directory of certificates or a file of keys");
+	tls = calloc(1, sizeof(*tls));
+	if (!tls)
+		return error_set(err, -ENOMEM, "out of memory");
+	rc = gnutls_priority_init(&tls->priority,
+				  params->tls_psk ? PRIORITY ":+ECDHE-PSK:+DHE-PSK:+PSK" : PRIORITY,
+				  NULL);
+	if (rc < 0)
+		rc = failed(err, "priorities", rc);
+	else
+		rc = params->tls_certs ? load_x509(tls, params->tls_certs, err) :
+					 load_psk(tls, params->tls_psk, err);
+	if (rc < 0) {
+		nbd_tls_server_close(tls);
+		return rc;
+	}
+	*out = tls;
+	return 0;
+}
+
+void nbd_tls_server_close(struct nbd_tls_server *tls)
+{
+	if (!tls)
+		return;
+	if (tls->x509)
+		gnutls_certificate_free_credentials(tls->x509);
+	if (tls->psk)
+		gnutls_psk_free_server_credentials(tls->psk);
+	if (tls->priority)
+		gnutls_priority_deinit(tls->priority);
+	free(tls);
+}
+
+int nbd_tls_session_open(struct nbd_tls_server *tls, int fd, struct nbd_tls_session **out)
+{
+	struct nbd_tls_session *s = calloc(1, sizeof(*s));
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	rc = gnutls_init(&s->session, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_SIGNAL);
+	if (rc < 0) {
+		free(s);
+		return -ENOMEM;
+	}
+	rc = gnutls_priority_set(s->session, tls->priority);
+	if (!rc && tls->x509)
+		rc = gnutls_credentials_set(s->session, GNUTLS_CRD_CERTIFICATE, tls->x509);
+	if (!rc && tls->psk)
+		rc = gnutls_credentials_set(s->session, GNUTLS_CRD_PSK, tls->psk);
+	if (rc < 0) {
+		gnutls_deinit(s->session);
+		free(s);
+		return -EINVAL;
+	}
+	if (tls->x509) {
+		gnutls_certificate_server_set_request(s->session, GNUTLS_CERT_REQUIRE);
+		gnutls_session_set_verify_cert(s->session, NULL, 0);
+	}
+	gnutls_transport_set_int(s->session, fd);
+	*out = s;
+	return 0;
+}
+
+int nbd_tls_shake(struct nbd_tls_session *s, unsigned *events)
+{
+	int rc = gnutls_handshake(s->session);
+
+	if (rc == 0)
+		return 0;
+	if (gnutls_error_is_fatal(rc))
+		return -EPROTO;
+	*events = gnutls_record_get_direction(s->session) ? LOOP_WRITE : LOOP_READ;
+	return -EAGAIN;
+}
+
+static ssize_t result(ssize_t rc)
+{
+	if (rc >= 0)
+		return rc;
+	if (rc == GNUTLS_E_AGAIN || rc == GNUTLS_E_INTERRUPTED)
+		return -EAGAIN;
+	if (rc == GNUTLS_E_PREMATURE_TERMINATION)
+		return 0;
+	return -EPROTO;
+}
+
+ssize_t nbd_tls_recv(struct nbd_tls_session *s, struct iovec *iov, int count)
+{
+	ssize_t total = 0;
+
+	for (int i = 0; i < count; i++) {
+		for (size_t at = 0; at < iov[i].iov_len;) {
+			ssize_t n = result(gnutls_record_recv(s->session,
+							      (uint8_t *)iov[i].iov_base + at,
+							      iov[i].iov_len - at));
+
+			if (n <= 0)
+				return total ? total : n;
+			at += (size_t)n;
+			total += n;
+		}
+	}
+	return total;
+}
+
+ssize_t nbd_tls_send(struct nbd_tls_session *s, struct iovec *iov, int count)
+{
+	ssize_t total = 0;
+
+	for (int i = 0; i < count; i++) {
+		for (size_t at = 0; at < iov[i].iov_len;) {
+			/* after EAGAIN the same bytes must be offered again, and are: what was
+			 * not counted is where the next call begins */
+			ssize_t n = result(gnutls_record_send(s->session,
+							      (uint8_t *)iov[i].iov_base + at,
+							      iov[i].iov_len - at));
+
+			if (n <= 0)
+				return total ? total : n;
+			at += (size_t)n;
+			total += n;
+		}
+	}
+	return total;
+}
+
+bool nbd_tls_pending(struct nbd_tls_session *s)
+{
+	return gnutls_record_check_pending(s->session) > 0;
+}
+
+void nbd_tls_session_close(struct nbd_tls_session *s)
+{
+	(void)gnutls_bye(s->session, GNUTLS_SHUT_WR);
+	gnutls_deinit(s->session);
+	free(s);
+}
