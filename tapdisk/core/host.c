@@ -25,6 +25,7 @@ void host_init(struct host *host, struct loop *loop, struct engine *engine)
 {
 	*host = (struct host){ .loop = loop, .engine = engine, .open = open_image };
 	list_init(&host->vbds);
+	list_init(&host->disks);
 	list_init(&host->waiting);
 }
 

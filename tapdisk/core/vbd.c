@@ -124,6 +124,7 @@ static int attach(struct vbd *vbd, struct disk *disk, struct vhd_error *err)
 	disk->completed = request_completed;
 	disk->event = vbd_disk_event;
 	disk->owner = vbd;
+	disk->peers = &vbd->host->disks;
 	rc = disk->ops->start(disk, err);
 	if (rc < 0) {
 		err->code = rc;

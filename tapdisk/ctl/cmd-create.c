@@ -8,13 +8,16 @@
 /* Undo what create has done; errors of undoing add nothing to why. */
 static void undo(struct target *target, bool attached)
 {
+	int ignored = 0;
+
 	if (attached)
-		(void)remote_call(&target->remote, "Detach", target_parameters(target),
-				  REMOTE_WAIT_MS, NULL, NULL);
+		ignored = remote_call(&target->remote, "Detach", target_parameters(target),
+				      REMOTE_WAIT_MS, NULL, NULL);
 	else if (target->remote.fd >= 0)
-		(void)remote_call(&target->remote, "Stop", NULL, REMOTE_WAIT_MS, NULL, NULL);
+		ignored = remote_call(&target->remote, "Stop", NULL, REMOTE_WAIT_MS, NULL, NULL);
 	remote_wait_end(&target->remote, REMOTE_WAIT_MS);
-	(void)rundir_free(target->dir, target->minor, NULL);
+	ignored = rundir_free(target->dir, target->minor, NULL);
+	(void)ignored;
 }
 
 static int attach_and_open(struct target *target, json_t *in)
@@ -56,7 +59,7 @@ static int run_create(struct arguments *args)
 		status = print_error(&err);
 	if (status) {
 		json_decref(in);
-		(void)rundir_free(target.dir, target.minor, NULL);
+		undo(&target, false);
 		return status;
 	}
 	status = attach_and_open(&target, in);

@@ -5,6 +5,7 @@
  * listens, and prints its pid.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>

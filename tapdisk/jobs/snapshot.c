@@ -41,6 +41,8 @@ static void finish(struct snapshot_job *job)
 		job->stall_ns = loop_now_ns(job->loop) - job->held_ns;
 		vbd_release(job->vbd);
 	}
+	if (job->err.code && job->snapshot.private)
+		vhd_snapshot_drop(&job->snapshot);
 	job->work = (struct loop_work){ .work = free_work, .done = free_done, .owner = job };
 	if (loop_work_start(job->loop, &job->work) < 0) {
 		/* closing files here stalls the loop a moment; leaving them open would be worse */
