@@ -319,13 +319,17 @@ struct map_slot *map_take_slot(struct vhd_map *map, enum map_slot_kind kind, voi
 
 bool map_next(struct vhd_map *map, struct map_io *io)
 {
-	bool found;
+	bool found, told;
 
-	if (map->slots_used == MAP_SLOTS)
-		return false;
-	found = table_next(map, io) || space_next(map, io) || resize_next(map, io) ||
-		commit_next(map, io) || freed_next(map, io);
-	tell(map);
+	do {
+		if (map->slots_used == MAP_SLOTS)
+			return false;
+		/* growth first: it may ask for pages */
+		found = resize_next(map, io) || table_next(map, io) || space_next(map, io) ||
+			commit_next(map, io) || freed_next(map, io);
+		told = map->done != NULL;
+		tell(map);
+	} while (!found && told); /* who was answered may have asked for more */
 	return found;
 }
 
