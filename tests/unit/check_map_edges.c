@@ -258,6 +258,8 @@ static void test_growth(void)
 	EXPECT(file.ops[MAP_SYNC] < 30, "%u syncs", file.ops[MAP_SYNC]);
 	flush(map, true);
 	EXPECT(file.size == map_end_of_data(map) + 512, "cut behind the data");
+	EXPECT(file.size < p.data_start + (5000 * 72 + 1000) * 512ull, "%llu bytes: not tight",
+	       (unsigned long long)file.size);
 	map_close(map);
 }
 
@@ -288,6 +290,46 @@ static void test_free_all(void)
 	flush(map, true);
 	EXPECT(file.size == p.data_start + 512, "a file of %llu bytes",
 	       (unsigned long long)file.size);
+	map_close(map);
+}
+
+static const char *order;
+static void free_first(struct map_req *req)
+{
+	(void)req;
+	order = order ? order : "free";
+}
+static void write_first(struct map_req *req)
+{
+	(void)req;
+	order = order ? order : "write";
+}
+
+/* Who wants to free a block waits for the writes in flight, but not for those that come later. */
+static void test_free_waits(void)
+{
+	struct map_params p = params(64 * 10, 64, 10);
+	struct vhd_map *map = make(&p);
+	struct map_req first = { .sector = 70, .count = 8, .ready = ready }, later = first;
+	struct map_req give = { .sector = 64, .count = 64, .ready = free_first };
+	struct map_ext ext;
+
+	write_at(map, 64, 64);
+	EXPECT(map_write(map, &first, &ext, 1) == 1, "write");
+	EXPECT(map_free(map, &give) == -EAGAIN, "a write is in flight");
+	later.ready = write_first;
+	EXPECT(map_write(map, &later, &ext, 1) == MAP_WAIT, "a free is waiting");
+	pump(map);
+	EXPECT(!order && !map_idle(map), "nothing may happen yet");
+	EXPECT(map_lookup(map, 70, 8, &ext, 1) == 1 && ext.kind == EXT_HERE, "still there");
+	map_written(map, &first);
+	pump(map);
+	EXPECT(order && !strcmp(order, "free"), "the free comes first");
+	EXPECT(map_free(map, &give) == 1, "free");
+	EXPECT(map_lookup(map, 70, 8, &ext, 1) == 1 && ext.kind == EXT_ZERO, "gone at once");
+	EXPECT(map_write(map, &later, &ext, 1) == 1, "write");
+	map_cancel(map, &later);
+	flush(map, false);
 	map_close(map);
 }
 
@@ -397,6 +439,7 @@ int main(void)
 	test_small_cache();
 	test_growth();
 	test_free_all();
+	test_free_waits();
 	test_checksum();
 	test_entry_beyond();
 	test_outside_change();

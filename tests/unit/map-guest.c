@@ -173,6 +173,8 @@ void guest_free(void)
 	f->used = true;
 	f->req.sector = rnd(w.virt);
 	f->req.count = 1 + rnd(rnd(2) ? w.p.block_sectors * 3 : w.virt);
+	if (rnd(6) == 0)
+		f->req = (struct map_req){ .sector = 0, .count = w.virt };
 	f->req.count = number_min(f->req.count, w.virt - f->req.sector);
 	try_free(f);
 }

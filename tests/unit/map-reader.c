@@ -27,6 +27,10 @@ static void check_layout(const uint8_t *image)
 		EXPECT(i < block_count(w.virt), "block %llu is beyond the disk", FMT(i));
 		EXPECT(e * 512ull >= w.p.data_start && e + stride() < FILE_SECTORS,
 		       "block %llu at %u is outside", FMT(i), e);
+		/* ORDER 9: readers that ignore bitmaps see the same */
+		EXPECT(w.p.has_parent || w.foreign || (i + 1) * w.p.block_sectors > w.virt_first ||
+			       bits_all_set(image + e * 512ull, 0, w.p.block_sectors),
+		       "block %llu at %u: its bitmap is not all ones", FMT(i), e);
 		for (uint64_t k = 0; k < i; k++) {
 			uint32_t o = entry_in(image, k);
 

@@ -247,7 +247,7 @@ static void choose(void)
 		at += 1536;
 	}
 	p->data_start = at;
-	p->metadata_end = at + (rnd(8) ? 0 : 512ull * rnd(50)); /* a locator among the blocks */
+	p->metadata_end = at + (rnd(3) ? 0 : 512ull * rnd(50)); /* a locator among the blocks */
 	p->cache_bytes = rnd(3) ? 1 + rnd(20000) : 0;
 	p->device = rnd(8) == 0;
 	p->no_reuse = rnd(8) == 0;
@@ -282,6 +282,7 @@ void world_begin(unsigned long long seed)
 	cut_sync(&w.disk, w.serial);
 	EXPECT(map_open(&w.p, &w.map) == 0, "map_open");
 	w.p.batmap = NULL;
+	w.virt_first = w.virt;
 }
 
 /* ── the end ── */

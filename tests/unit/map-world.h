@@ -94,7 +94,7 @@ struct world {
 	struct freer freer[FREES];
 	struct map_params p;
 	struct vhd_map *map;
-	uint64_t virt;		      /* sectors */
+	uint64_t virt, virt_first;    /* sectors: now, and at first */
 	struct event event[EVENTS];   /* by number */
 	uint64_t events;	      /* so far */
 	uint64_t written[VIRT_MAX];   /* newest event */
