@@ -145,7 +145,7 @@ static void change_layer(void)
 {
 	struct layer *l = &w.layer[rnd(w.depth)];
 	struct block *b = l->flat ? NULL : &l->block[rnd(l->blocks)];
-	uint32_t first = rnd(l->block_sectors);
+	uint32_t first;
 
 	if (!b || b->bad)
 		return;
@@ -154,6 +154,7 @@ static void change_layer(void)
 		l->next += bitmap_stride(l->block_sectors);
 		make_bits(l, b);
 	}
+	first = rnd(l->block_sectors);
 	bits_set_range(b->bits, first, 1 + rnd(l->block_sectors - first));
 	map_forget(l->map);
 	for (unsigned v = 0; v < VIEWS; v++) {
