@@ -101,9 +101,9 @@ names="vector-dynamic vector-child vector-batmap virtualpc-like chs-zero short-f
 	parent-name-garbage parent-control locator-huge"
 # shellcheck disable=SC2086
 python3 "$root/fixtures/make.py" $names . || fail "make"
+python3 "$root/fixtures/make.py" --list >list || fail "list"
 for name in $names; do
-	file=$(python3 "$root/fixtures/make.py" --list | awk -v n="$name" '$1 == n { split($2, f, ","); print f[1] }')
-	file=$name/$file
+	file=$name/$(awk -v n="$name" '$1 == n { split($2, f, ","); print f[1] }' list)
 	[ -e "$file" ] || fail "no $file"
 	shape info "$file"
 	shape map "$file"

@@ -10,6 +10,8 @@
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define ALLOC_COUNTED 0
+#elif defined(__has_feature)
+#define ALLOC_COUNTED (!__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer))
 #else
 #define ALLOC_COUNTED 1
 #endif
