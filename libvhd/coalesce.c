@@ -22,11 +22,13 @@
 #include "error.h"
 #include "io-file.h"
 
-#define EXTENTS	       64
-#define JOBS	       6u
-#define JOB_BYTES      (512u << 10) /* about what stays in a processor's cache until it is written */
-#define RUN_MAX	       (1u << 20)   /* bytes of one segment */
-#define COMMIT_BYTES   (512ull << 20)
+#define EXTENTS	  64
+#define JOBS	  6u
+#define JOB_BYTES (512u << 10) /* about what stays in a processor's cache until it is written */
+#define RUN_MAX	  (1u << 20)   /* bytes of one segment */
+#ifndef COMMIT_BYTES	       /* smaller in tests */
+#define COMMIT_BYTES (512ull << 20)
+#endif
 #define PUSH_RUN_MIN   (32ull << 10)  /* bytes of a run on average */
 #define DIRECT_RUN_MIN (256ull << 10) /* bytes of a run on average */
 #define FNV_BASIS      0xcbf29ce484222325ull

@@ -18,9 +18,11 @@
 #include "copy.h"
 #include "error.h"
 
+#define ZERO_GRAIN (64u << 10) /* zeros shorter than this are written */
+#define JOBS	   6u
+#ifndef PIECE_BYTES /* smaller in tests */
 #define PIECE_BYTES (1ull << 20)
-#define ZERO_GRAIN  (64u << 10) /* zeros shorter than this are written */
-#define JOBS	    6u
+#endif
 
 struct converter {
 	struct convert_source source;

@@ -15,9 +15,11 @@
 #include "io.h"
 #include "map.h"
 
+#ifndef COPY_BUFFER /* smaller in tests */
 #define COPY_BUFFER   (4u << 20)
 #define COPY_SEGMENTS 1024u
-#define COPY_HEAD     (32u << 10) /* room before the data of a job */
+#endif
+#define COPY_HEAD (32u << 10) /* room before the data of a job */
 
 struct copy_segment {
 	struct vhd_io *from; /* borrowed; NULL: zeros */
