@@ -111,7 +111,8 @@ static int restore_footers(struct vhd_image *img, struct vhd_error *err)
 		rc = write_footer(img, 0);
 	if (rc < 0)
 		return error_system(err, rc, "restore the footer of", img->io->name);
-	return io_size(img->io, &img->file_bytes);
+	rc = io_size(img->io, &img->file_bytes);
+	return rc < 0 ? error_system(err, rc, "examine", img->io->name) : 0;
 }
 
 /* A batmap that is broken, or says "full" of a block that is not there, would
@@ -250,5 +251,6 @@ int image_finish(struct vhd_image *img, struct vhd_error *err)
 	if (rc < 0)
 		return image_map_error(img, rc, "finish", err);
 	img->footer_offset = map_footer_offset(img->map);
-	return io_size(img->io, &img->file_bytes);
+	rc = io_size(img->io, &img->file_bytes);
+	return rc < 0 ? error_system(err, rc, "examine", img->io->name) : 0;
 }

@@ -213,7 +213,7 @@ static int load_map_bytes(struct vhd_image *img, uint64_t map_bytes, struct vhd_
 	int rc;
 
 	if (!map)
-		return -ENOMEM;
+		return error_system(err, -ENOMEM, "open", img->io->name);
 	rc = io_read(img->io, map, map_bytes, img->batmap_header.offset);
 	if (rc < 0)
 		return error_system(err, rc, "read", img->io->name);

@@ -162,10 +162,10 @@ int siblings_find(const struct vhd_image *parent, const struct vhd_image *child,
 {
 	const struct search s = { parent, child, out };
 	CLEANUP_FREE char *a = directory_of(parent->io->name);
-	CLEANUP_FREE char *b = directory_of(child->io->name);
+	CLEANUP_FREE char *b = a ? directory_of(child->io->name) : NULL;
 	int rc;
 
-	if (!a || !b)
+	if (!b)
 		return error_system(err, -errno, "look for other children of", parent->io->name);
 	rc = search_directory(a, &s, err);
 	if (!rc && strcmp(a, b) != 0)
