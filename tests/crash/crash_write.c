@@ -118,7 +118,7 @@ static void write_some(struct vhd_chain *chain)
 	writes++;
 	if (vhd_write(chain, buf, n, at, NULL) < 0) {
 		errors++;
-		history_fail(&history, first, count);
+		history_fail_write(&history, first, count);
 		see(chain);
 	}
 }
@@ -131,7 +131,7 @@ static void flush(struct vhd_chain *chain)
 		return;
 	}
 	errors++;
-	history_fail(&history, 0, history.sectors);
+	history_fail_flush(&history);
 	see(chain);
 }
 
@@ -155,7 +155,7 @@ static void session(void)
 		return;
 	}
 	errors++;
-	history_fail(&history, 0, history.sectors);
+	history_fail_flush(&history);
 }
 
 /* After a sync that failed the file reads as written, though it is not: a new session could not

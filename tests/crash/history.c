@@ -62,22 +62,35 @@ void history_flush(struct history *h)
 		h->hashes[i][0] = h->hashes[i][h->count[i] - 1];
 		h->count[i] = 1;
 		h->doubt[i] = 0;
+		h->lost[i] = false;
 	}
 }
 
-void history_fail(struct history *h, uint64_t first, uint64_t count)
+void history_fail_write(struct history *h, uint64_t first, uint64_t count)
 {
 	for (uint64_t i = first; i < first + count; i++)
 		if (h->count[i] > 1)
 			h->doubt[i] = h->count[i];
 }
 
+void history_fail_flush(struct history *h)
+{
+	for (uint64_t i = 0; i < h->sectors; i++)
+		if (h->count[i] > 1)
+			h->lost[i] = true;
+	history_fail_write(h, 0, h->sectors);
+}
+
 bool history_allows(const struct history *h, const uint8_t *data, uint64_t *sector)
 {
+	static const uint8_t zeros[SECTOR];
+
 	for (uint64_t i = 0; i < h->sectors; i++) {
 		uint64_t value = hash(data + i * SECTOR);
 		unsigned k = 0;
 
+		if (h->lost[i] && !memcmp(data + i * SECTOR, zeros, SECTOR))
+			continue;
 		while (k < h->count[i] && h->hashes[i][k] != value)
 			k++;
 		if (k == h->count[i]) {

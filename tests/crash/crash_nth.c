@@ -1,0 +1,358 @@
+/* crash_nth.c - the Nth allocation and the Nth system call of every operation fail in turn
+ *
+ * Once, or with all that come after it.  Nothing leaks (memory and descriptors are counted, and a
+ * sanitizer build looks, too), nothing crashes; an error has its own code and a text; what was
+ * there stays, and the same call works afterwards.  A call that succeeds in spite of it has done
+ * its work.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "history.h"
+#include "scene.h"
+#include "sys.h"
+
+#define TARGET "t.vhd"
+#define CALLS  100000l /* no operation makes more */
+
+struct job {
+	const char *name;
+	int (*run)(const struct job *job, struct vhd_error *err);
+	/* Is the world as it was, or as it is to be (@done)? */
+	void (*look)(const struct job *job, bool done, const char *when);
+	bool over; /* there is a target already */
+	enum vhd_format to;
+};
+
+static struct scene s;
+static struct history history;
+static uint8_t zeros[SCENE_BYTES], old[SCENE_BYTES], buf[SCENE_BYTES];
+static unsigned long failures, survived;
+
+static const char *leaf(void)
+{
+	return scene_level(s.now, s.depth - 1);
+}
+
+/* ── images that appear ── */
+
+static int create(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_create_options o = { .type = j->to == VHD_FORMAT_FIXED ? VHD_TYPE_FIXED :
+									    VHD_TYPE_DYNAMIC,
+					.size = s.size,
+					.force = j->over };
+
+	return vhd_create(scene_path(s.now, TARGET), &o, err);
+}
+
+static int snapshot(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_snapshot_options o = { .force = j->over };
+
+	return vhd_snapshot(scene_path(s.now, TARGET), leaf(), &o, err);
+}
+
+static int convert(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_convert_options o = { .to = j->to, .force = j->over, .block_size = 0 };
+
+	return vhd_convert(leaf(), scene_path(s.now, TARGET), &o, NULL, err);
+}
+
+static void look_at_target(const struct job *j, bool done, const char *when)
+{
+	const uint8_t *wanted = j->run == create ? zeros : s.data[s.depth - 1];
+	bool raw = j->run == convert && j->to == VHD_FORMAT_RAW;
+	const char *path = scene_path(s.now, TARGET);
+	struct vhd_error err;
+	int rc;
+
+	if (access(path, F_OK)) {
+		if (done || j->over)
+			scene_die(&s, NULL, "%s: %s: the target is gone", j->name, when);
+		return;
+	}
+	rc = scene_read(&s, path, false, buf, &err);
+	if (rc == -VHD_E_NOT_VHD && raw)
+		rc = scene_read(&s, path, true, buf, &err);
+	scene_must(&s, rc, &err, when);
+	if (memcmp(buf, wanted, s.size) != 0 && (done || !j->over || memcmp(buf, old, s.size) != 0))
+		scene_die(&s, NULL, "%s: %s: half a target", j->name, when);
+}
+
+/* ── images that change ── */
+
+static int write_session(const struct job *j, struct vhd_error *err)
+{
+	static const uint64_t places[] = { 0, 5000, 700, 30000, 512, 2048 };
+	struct vhd_open_options o = { .flags = VHD_OPEN_WRITE };
+	struct vhd_error after;
+	struct vhd_chain *chain;
+	int rc = vhd_open(leaf(), &o, &chain, err), closed;
+
+	(void)j;
+	for (unsigned i = 0; !rc && i < 6; i++) {
+		uint64_t at = places[i] % s.size, n = 2000 < s.size - at ? 2000 : s.size - at;
+
+		memset(buf, (int)(i + 1), n);
+		rc = vhd_write(chain, buf, n, at, err);
+		if (!rc && i == 3)
+			rc = vhd_flush(chain, err);
+		if (rc < 0) {
+			(void)!vhd_close(chain, &after);
+			return rc;
+		}
+	}
+	if (rc < 0)
+		return rc;
+	closed = vhd_close(chain, err);
+	return closed;
+}
+
+static void expect_writes(uint8_t *data, struct history *h)
+{
+	static const uint64_t places[] = { 0, 5000, 700, 30000, 512, 2048 };
+
+	for (unsigned i = 0; i < 6; i++) {
+		uint64_t at = places[i] % s.size, n = 2000 < s.size - at ? 2000 : s.size - at;
+
+		memset(data + at, (int)(i + 1), n);
+		if (h)
+			history_write(h, data, at / 512, (at + n + 511) / 512 - at / 512);
+	}
+}
+
+static void look_at_writes(const struct job *j, bool done, const char *when)
+{
+	static uint8_t data[SCENE_BYTES];
+	struct vhd_error err;
+	uint64_t sector;
+
+	memcpy(data, s.data[s.depth - 1], s.size);
+	history_begin(&history, data, s.size / 512);
+	expect_writes(data, &history);
+	if (done)
+		history_flush(&history);
+	scene_must(&s, scene_read(&s, leaf(), false, buf, &err), &err, when);
+	if (!history_allows(&history, buf, &sector))
+		scene_die(&s, NULL, "%s: %s: sector %llu is neither old nor new", j->name, when,
+			  (unsigned long long)sector);
+	history_end(&history);
+}
+
+static int coalesce(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_coalesce_options o = { 0 };
+
+	(void)j;
+	return vhd_coalesce(leaf(), &o, NULL, err);
+}
+
+static void look_at_merge(const struct job *j, bool done, const char *when)
+{
+	const char *parent = scene_level(s.now, s.depth - 2);
+	struct vhd_error err;
+	int rc;
+
+	scene_expect(&s, leaf(), false, s.data[s.depth - 1], when);
+	rc = scene_read(&s, parent, false, buf, &err);
+	if (rc == -VHD_E_COALESCING && !done)
+		return;
+	scene_must(&s, rc, &err, when);
+	if (memcmp(buf, s.data[s.depth - 1], s.size) != 0 &&
+	    (done || memcmp(buf, s.data[s.depth - 2], s.size) != 0))
+		scene_die(&s, NULL, "%s: %s: the parent is half merged", j->name, when);
+}
+
+static int set(const struct job *j, struct vhd_error *err)
+{
+	return vhd_set(leaf(), j->over ? VHD_FIELD_MARKER : VHD_FIELD_HIDDEN, 1, err);
+}
+
+/* ── images that are only read ── */
+
+static int check(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_check_options o = { .parents_too = true,
+				       .bitmaps = true,
+				       .ignore_timestamps = true };
+	struct vhd_check_result r;
+	int rc = vhd_check(leaf(), &o, &r, err);
+
+	(void)j;
+	if (!rc && r.damages) {
+		/* a parent that cannot be examined is a finding */
+		err->code = -EIO;
+		snprintf(err->text, sizeof(err->text), "%u findings", r.damages);
+		return -EIO;
+	}
+	return rc;
+}
+
+static int compare(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_compare_options o = { 0 };
+	uint64_t first = 0;
+
+	(void)j;
+	return vhd_compare(leaf(), leaf(), &o, &first, err);
+}
+
+static int read_chain(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_open_options o = { 0 };
+	struct vhd_extent extents[8];
+	struct vhd_chain *chain;
+	struct vhd_info info;
+	int rc = vhd_open(leaf(), &o, &chain, err);
+
+	(void)j;
+	if (rc < 0)
+		return rc;
+	rc = vhd_read(chain, buf, s.size, 0, err);
+	if (!rc && memcmp(buf, s.data[s.depth - 1], s.size) != 0)
+		scene_die(&s, NULL, "read without an error, and wrong");
+	if (!rc)
+		rc = vhd_extents(chain, 0, s.size, extents, 8, err);
+	if (rc > 0)
+		rc = vhd_layer_info(chain, 1, &info, err);
+	(void)!vhd_close(chain, NULL);
+	return rc < 0 ? rc : 0;
+}
+
+static void look_at_leaf(const struct job *j, bool done, const char *when)
+{
+	(void)j;
+	(void)done;
+	scene_expect(&s, leaf(), false, s.data[s.depth - 1], when);
+	scene_check(&s, leaf(), SCENE_CUT, when);
+}
+
+static const struct job jobs[] = {
+	{ "create", create, look_at_target, false, VHD_FORMAT_DYNAMIC },
+	{ "create over", create, look_at_target, true, VHD_FORMAT_DYNAMIC },
+	{ "create fixed", create, look_at_target, false, VHD_FORMAT_FIXED },
+	{ "snapshot", snapshot, look_at_target, false, VHD_FORMAT_AUTO },
+	{ "snapshot over", snapshot, look_at_target, true, VHD_FORMAT_AUTO },
+	{ "convert to raw", convert, look_at_target, false, VHD_FORMAT_RAW },
+	{ "convert to fixed", convert, look_at_target, true, VHD_FORMAT_FIXED },
+	{ "convert to dynamic", convert, look_at_target, true, VHD_FORMAT_DYNAMIC },
+	{ "write", write_session, look_at_writes, false, VHD_FORMAT_AUTO },
+	{ "coalesce", coalesce, look_at_merge, false, VHD_FORMAT_AUTO },
+	{ "set hidden", set, look_at_leaf, false, VHD_FORMAT_AUTO },
+	{ "set marker", set, look_at_leaf, true, VHD_FORMAT_AUTO },
+	{ "check", check, look_at_leaf, false, VHD_FORMAT_AUTO },
+	{ "compare", compare, look_at_leaf, false, VHD_FORMAT_AUTO },
+	{ "read", read_chain, look_at_leaf, false, VHD_FORMAT_AUTO },
+};
+
+/* ── one by one ── */
+
+struct kind {
+	const char *name;
+	void (*fail)(long nth, bool ever);
+	bool (*end)(void);
+	bool ever;
+	int code, other_code;
+};
+
+static const struct kind kinds[] = {
+	{ "allocation", alloc_fail, alloc_fail_end, false, -ENOMEM, -EAGAIN },
+	{ "allocation and all after it", alloc_fail, alloc_fail_end, true, -ENOMEM, -EAGAIN },
+	{ "call", sys_fail, sys_fail_end, false, -EIO, -EIO },
+	{ "call and all after it", sys_fail, sys_fail_end, true, -EIO, -EIO },
+};
+
+static void check_error(const struct job *j, const struct kind *k, int rc,
+			const struct vhd_error *err, const char *when)
+{
+	size_t n = strlen(err->text);
+
+	if (rc != k->code && rc != k->other_code)
+		scene_die(&s, err, "%s: %s: code %d (%s)", j->name, when, rc, vhd_error_name(rc));
+	if (err->code != rc || !n || err->text[n - 1] == '\n')
+		scene_die(&s, err, "%s: %s: returned %d, but the error says %d, '%s'", j->name,
+			  when, rc, err->code, err->text);
+}
+
+/* False: it made no more calls than @nth. */
+static bool fail_one(const struct job *j, const struct kind *k, long nth)
+{
+	struct vhd_error err = { 0 };
+	int descriptors, rc;
+	char when[80];
+	long live;
+	bool failed;
+
+	scene_copy(s.next, s.now);
+	snprintf(when, sizeof(when), "failing %s %ld", k->name, nth);
+	descriptors = sys_descriptors();
+	live = alloc_live();
+	k->fail(nth, k->ever);
+	rc = j->run(j, &err);
+	failed = k->end();
+	if (alloc_live() != live)
+		scene_die(&s, NULL, "%s: %s: %ld allocations are left", j->name, when,
+			  alloc_live() - live);
+	if (sys_descriptors() != descriptors)
+		scene_die(&s, NULL, "%s: %s: descriptors are left", j->name, when);
+	if (rc < 0 && !failed)
+		scene_die(&s, &err, "%s: %s: failed by itself", j->name, when);
+	if (rc < 0)
+		check_error(j, k, rc, &err, when);
+	j->look(j, rc == 0, when);
+	if (!failed)
+		return false;
+	failures++;
+	survived += rc == 0;
+	/* what it left is no obstacle */
+	if (rc < 0 && (j->over || access(scene_path(s.now, TARGET), F_OK))) {
+		scene_must(&s, j->run(j, &err), &err, when);
+		j->look(j, true, "done again");
+	}
+	return true;
+}
+
+static void play(const struct job *j, unsigned long long seed)
+{
+	struct vhd_create_options o = { .type = VHD_TYPE_DYNAMIC };
+	struct vhd_open_options w = { .flags = VHD_OPEN_WRITE };
+	struct vhd_chain *chain;
+	struct vhd_error err;
+
+	scene_begin(&s, seed);
+	scene_chain(&s, 3, false);
+	memset(old, 0, sizeof(old));
+	o.size = s.size;
+	if (j->over) {
+		scene_must(&s, vhd_create(scene_path(s.now, TARGET), &o, &err), &err, "create");
+		scene_must(&s, vhd_open(scene_path(s.now, TARGET), &w, &chain, &err), &err, "open");
+		scene_scribble(&s, chain, old);
+		scene_must(&s, vhd_close(chain, &err), &err, "close");
+	}
+	scene_copy(s.now, s.next);
+	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+		for (long n = 0; fail_one(j, &kinds[i], n); n++)
+			if (n > CALLS)
+				scene_die(&s, NULL, "%s does not end", j->name);
+	scene_end(&s);
+}
+
+int main(void)
+{
+	unsigned long long first, count;
+
+	scene_seeds(3, &first, &count);
+	for (unsigned long long i = 0; i < count; i++)
+		for (size_t k = 0; k < sizeof(jobs) / sizeof(jobs[0]); k++)
+			play(&jobs[k], first + i);
+	scene_finish(&s);
+	printf("%llu rounds of %zu operations: %lu failures, %lu of them without harm\n", count,
+	       sizeof(jobs) / sizeof(jobs[0]), failures, survived);
+	return !failures;
+}
