@@ -303,6 +303,11 @@ START_TEST(differences)
 	ck_assert_int_eq(footer_compare(&a, &b), FOOTER_DIFF_SEVERE);
 	b = a;
 	b.current_size += 512;
+	b.heads ^= 1;
+	b.hidden = 1;
+	ck_assert_int_eq(footer_compare(&a, &b), FOOTER_DIFF_SIZE);
+	ck_assert_int_eq(footer_compare(&b, &a), FOOTER_DIFF_SIZE);
+	b.original_size += 512;
 	ck_assert_int_eq(footer_compare(&a, &b), FOOTER_DIFF_SEVERE);
 	b = a;
 	b.type = VHD_TYPE_DIFFERENCING;
