@@ -37,8 +37,8 @@ enum request_op {
 };
 
 enum request_flags {
-	REQUEST_FUA = 1 << 0,	  /* WRITE, ZERO, TRIM: done when durable */
-	REQUEST_NO_HOLE = 1 << 1, /* ZERO: keep the space */
+	REQUEST_FUA = 1 << 0,	    /* WRITE, ZERO, TRIM: done when durable */
+	REQUEST_NO_HOLE = 1 << 1,   /* ZERO: keep the space */
 	REQUEST_FAST_ZERO = 1 << 2, /* ZERO: -ENOTSUP at once, nothing changed, not by writing */
 	REQUEST_SPARSE = 1 << 3,    /* READ of zeros only: all_zero may be set, buf left alone */
 };
