@@ -79,7 +79,7 @@ struct vhd_req {
 	uint64_t piece;			   /* sectors of the step under way, when landed is set */
 	unsigned pending;
 	int err;
-	bool refreshed; /* a layer that had grown was looked at again */
+	uint64_t seen_bytes; /* of a layer that had grown, when it was looked at again */
 	bool own_op_busy;
 	bool entered; /* map_enter */
 	unsigned epoch;

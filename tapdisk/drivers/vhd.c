@@ -41,12 +41,16 @@ bool vhd_refresh(struct vhd_req *v, unsigned index)
 	struct vhd_layer *layer = v->disk->layers[index];
 	uint64_t bytes;
 
-	if (v->refreshed || !index || !layer->img->map || io_size(layer->img->io, &bytes) < 0 ||
-	    bytes <= layer->img->file_bytes)
+	if (!index || !layer->img->map || io_size(layer->img->io, &bytes) < 0)
 		return false;
-	v->refreshed = true;
-	layer->img->file_bytes = bytes;
-	map_data_end(layer->img->map, bytes);
+	if (bytes > layer->img->file_bytes) {
+		layer->img->file_bytes = bytes;
+		map_data_end(layer->img->map, bytes);
+	}
+	/* another request may have seen it first: once for each size */
+	if (layer->img->file_bytes <= v->seen_bytes)
+		return false;
+	v->seen_bytes = layer->img->file_bytes;
 	return true;
 }
 
@@ -200,7 +204,7 @@ static void submit(struct disk *disk, struct request *req)
 	v->landed = NULL;
 	v->pending = 1;
 	v->err = 0;
-	v->refreshed = false;
+	v->seen_bytes = 0;
 	v->own_op_busy = false;
 	v->entered = false;
 	req->extent_count = 0;
