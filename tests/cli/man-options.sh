@@ -1,30 +1,35 @@
 #!/bin/bash
 # man: the pages are well formed, and say the same options as --help
 . "$(dirname "$0")/../lib/cli.sh"
-U=$BIN/vhd-util
-page=$(dirname "$0")/../../doc/man/vhd-util.1
-cd "$(dirname "$page")" || exit 1
+cd "$(dirname "$0")/../../doc/man" || exit 1
 
-# options_of_page COMMAND: the long and short options under .SS COMMAND
+# options_of_page PAGE COMMAND: the long and short options under .SS COMMAND, or .SH OPTIONS
 options_of_page() {
-	sed -n "/^\.SS $1\$/,/^\.S[HS] /p" vhd-util.1 | sed -n '/^\.TP$/{n;p}' |
-		sed 's/\\-/-/g; s/\\f[A-Z]//g; s/"//g' | grep -oE '(^|[ ,])(--[a-z-]+|-[A-Za-z])\b' |
-		tr -d ' ,' | sort -u
+	sed -n "/^\.S[SH] $2\$/,/^\.S[HS] /p" "$1" | sed -n '/^\.TP$/{n;p}' |
+		sed 's/\\-/-/g; s/\\f[A-Z]//g; s/"//g' | grep -oE '(^|[ ,])(--[a-z-]+|-[A-Za-z0-9])\b' |
+		tr -d ' ,' | grep -vxE -- '--debug|--help|-h' | sort -u
 }
 options_of_help() {
-	"$U" "$1" --help | grep -oE '^  (-[A-Za-z], |    )--[a-z-]+' | tr -d ',' | tr ' ' '\n' |
+	"$@" --help | grep -oE '^  (-[A-Za-z0-9], |    )--[a-z-]+' | tr -d ',' | tr ' ' '\n' |
 		grep . | grep -vxE -- '--debug|--help|-h' | sort -u
 }
 
-commands=$("$U" --help | sed -n 's/^  \([a-z]*\) .*/\1/p')
-[ -n "$commands" ] || fail "--help lists no commands"
-for c in $commands; do
-	grep -q "^\.SS $c\$" vhd-util.1 || fail "the page does not know $c"
-	diff <(options_of_page "$c") <(options_of_help "$c") >"$T/diff" ||
-		fail "$c: page (<) and --help (>) differ: $(grep '^[<>]' "$T/diff" | tr '\n' ' ')"
+for program in vhd-util tap-ctl; do
+	commands=$("$BIN/$program" --help | sed -n 's/^  \([a-z]*\) .*/\1/p')
+	[ -n "$commands" ] || fail "$program --help lists no commands"
+	for c in $commands; do
+		grep -q "^\.SS $c\$" $program.1 || fail "the page of $program does not know $c"
+		diff <(options_of_page $program.1 "$c") <(options_of_help "$BIN/$program" "$c") >"$T/diff" ||
+			fail "$program $c: page (<) and --help (>) differ: $(grep '^[<>]' "$T/diff" | tr '\n' ' ')"
+	done
+	for c in $(sed -n '/^\.SH COMMANDS/,/^\.SH [^C]/s/^\.SS //p' $program.1); do
+		echo "$commands" | grep -qx "$c" || fail "the page of $program describes $c, which does not exist"
+	done
 done
-for c in $(sed -n '/^\.SH COMMANDS/,/^\.SH JSON/s/^\.SS //p' vhd-util.1); do
-	echo "$commands" | grep -qx "$c" || fail "the page describes $c, which does not exist"
+for program in tapdisk xmsnap; do
+	[ -x "$BIN/$program" ] || continue
+	diff <(options_of_page $program.1 OPTIONS) <(options_of_help "$BIN/$program") >"$T/diff" ||
+		fail "$program: page (<) and --help (>) differ: $(grep '^[<>]' "$T/diff" | tr '\n' ' ')"
 done
 
 # every public function is in libvhd(3)
@@ -33,7 +38,7 @@ for f in $(grep -oE '\bvhd_[a-z_]+\(' ../../libvhd/vhd.h | tr -d '(' | sort -u);
 done
 
 need groff
-for p in vhd-util.1 libvhd.3; do
+for p in *.1 *.3; do
 	groff -t -man -ww -Tutf8 "$p" 2>"$T/warnings" >/dev/null
 	[ -s "$T/warnings" ] && fail "$p: $(cat "$T/warnings")"
 done
