@@ -60,8 +60,9 @@ START_TEST(bit_runs)
 		memcpy(set, map, bytes);
 		bits_set_range(set, from, end - from);
 		for (k = 0; k < 8 * bytes; k++)
-			ck_assert(bits_test(set, k) ==
-				  (bits_test(map, k) || (k >= from && k < end)));
+			if (bits_test(set, k) != (bits_test(map, k) || (k >= from && k < end)))
+				ck_abort_msg("bit %llu of %llu to %llu", (unsigned long long)k,
+					     (unsigned long long)from, (unsigned long long)end);
 		free(map);
 		free(set);
 	}
@@ -278,10 +279,8 @@ START_TEST(format_sizes)
 		number_format_size(n, buf);
 		ck_assert_uint_lt(strlen(buf), 16);
 		ck_assert_int_eq(sscanf(buf, "%lf %7s", &value, unit), 2);
-		for (const char *u = "BKMGTPE"; *u != unit[0]; u++) {
-			ck_assert(*u);
+		for (const char *u = "BKMGTPE"; *u && *u != unit[0]; u++)
 			value *= 1024;
-		}
 		ck_assert_msg(value >= (double)n * 0.99 - 1 && value <= (double)n * 1.01 + 1,
 			      "%llu: %s", (unsigned long long)n, buf);
 	}

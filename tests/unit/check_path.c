@@ -187,7 +187,8 @@ START_TEST(url_round_trip)
 		path[n] = '\0';
 		ck_assert_int_eq(path_to_url(path, url, sizeof(url)), 0);
 		for (const char *p = url; *p; p++)
-			ck_assert((unsigned char)*p > 0x20 && (unsigned char)*p < 0x7f);
+			if ((unsigned char)*p <= 0x20 || (unsigned char)*p >= 0x7f)
+				ck_abort_msg("not plain: %s", url);
 		ck_assert_int_eq(path_from_url(url, again, sizeof(again), &absolute), 0);
 		ck_assert(!absolute);
 		ck_assert_str_eq(again, path);
@@ -228,9 +229,11 @@ START_TEST(quoting)
 		path_quote(text, out, room);
 		ck_assert(strlen(out) < room);
 		for (const char *p = out; *p; p++)
-			ck_assert((unsigned char)*p >= 0x20 && *p != 0x7f && *p != '\'');
+			if ((unsigned char)*p < 0x20 || *p == 0x7f || *p == '\'')
+				ck_abort_msg("not quoted: %s", out);
 		for (size_t k = room; k < sizeof(out); k++)
-			ck_assert(out[k] == 0x5a);
+			if (out[k] != 0x5a)
+				ck_abort_msg("beyond %zu bytes", room);
 	}
 }
 END_TEST
