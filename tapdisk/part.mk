@@ -21,7 +21,7 @@ endif
 ifneq ($(wildcard tapdisk/xmsnap/*.c),)
 PROGRAMS += $(BUILD)/bin/xmsnap
 $(call obj,$(wildcard tapdisk/xmsnap/*.c)): CFLAGS_ALL += $(shell pkg-config --cflags libxml-2.0)
-$(BUILD)/bin/xmsnap: $(call obj,$(wildcard tapdisk/xmsnap/*.c)) $(LIB_OBJ)
+$(BUILD)/bin/xmsnap: $(call obj,$(wildcard tapdisk/xmsnap/*.c tapdisk/protocol/*.c) tapdisk/ctl/remote.c) $(CLI_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -ljansson -lxml2
 endif
