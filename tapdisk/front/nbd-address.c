@@ -92,6 +92,16 @@ static int listen_unix(const char *path, int *out, char **unix_path, char **boun
 	return 0;
 }
 
+struct nbd_file_id nbd_address_file(const char *path)
+{
+	struct nbd_file_id id = { 0, 0 };
+	struct stat st;
+
+	if (lstat(path, &st) == 0)
+		id = (struct nbd_file_id){ st.st_dev, st.st_ino };
+	return id;
+}
+
 /* HOST:PORT, [V6]:PORT, :PORT into two pieces of @text. */
 static int split(char *text, char **host, char **port)
 {
@@ -116,11 +126,13 @@ static int split(char *text, char **host, char **port)
 static int listen_one(const struct addrinfo *a)
 {
 	CLEANUP_FD int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int on = 1;
+	int on = 1, off = 0;
 
 	if (fd < 0)
 		return -errno;
 	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (a->ai_family == AF_INET6)
+		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
 	if (bind(fd, a->ai_addr, a->ai_addrlen) < 0 || listen(fd, BACKLOG) < 0)
 		return -errno;
 	return steal_fd(&fd);
@@ -172,6 +184,9 @@ static int listen_tcp(const char *where, int *out, char **bound, struct vhd_erro
 		return error_set(err, -VHD_E_ARGUMENT, "cannot listen at 'tcp:%s': %s", where,
 				 gai_strerror(rc));
 	rc = -EADDRNOTAVAIL;
+	/* without a host: at every address, and one socket for both families is of IPv6 */
+	for (const struct addrinfo *a = list; a && rc < 0 && !*host; a = a->ai_next)
+		rc = a->ai_family == AF_INET6 ? listen_one(a) : rc;
 	for (const struct addrinfo *a = list; a && rc < 0; a = a->ai_next)
 		rc = listen_one(a);
 	freeaddrinfo(list);

@@ -13,6 +13,7 @@
 
 #define BUFFERS_BYTES (64u << 20)
 #define BUFFERS_PAGE  4096u
+#define BUFFERS_KEPT  (1u << 20) /* not worth giving back */
 
 struct buffers;
 

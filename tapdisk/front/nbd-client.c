@@ -1,8 +1,9 @@
-/* nbd-client.c - one connection: its life, and bytes in and out
+/* nbd-client.c - one connection: its life
  *
  * The socket's events only say that there is something to do; all of it is done
  * in one place, work(): fill the ring, use what is in it, and at the end of
- * the turn send what was queued.  Reading stops while no slot or memory is free.
+ * the turn send what was queued.  Reading stops while no slot or memory is free.  A turn
+ * serves at most NBD_SLOTS requests whose answers come at once.
  */
 #include <assert.h>
 #include <errno.h>
@@ -15,15 +16,17 @@
 #include <unistd.h>
 
 #include "nbd-private.h"
+#include "tapdisk/log/log.h"
 
 /* One turn of one client: others wait meanwhile. */
-#define RECEIVES_A_TURN 2
+#define RECEIVES_A_TURN 8
 
-static void client_free(struct nbd_client *c)
+void nbd_client_free(struct nbd_client *c)
 {
 	struct nbd_server *server = c->server;
 
 	assert(!c->in_flight && c->fd < 0);
+	assert(c->state == NBD_CLOSING);
 	list_remove(&c->link);
 	server->client_count--;
 	loop_undefer(server->loop, &c->work);
@@ -69,118 +72,21 @@ void nbd_client_close(struct nbd_client *c)
 	nbd_client_work(c);
 }
 
+void nbd_client_fail(struct nbd_client *c, const char *why)
+{
+	if (c->state == NBD_CLOSING)
+		return;
+	log_write(LOG_LEVEL_WARNING, "nbd-client",
+		  c->export && c->export->vbd ? (int)vbd_minor(c->export->vbd) : LOG_NO_MINOR,
+		  "connection of %s at %s closed: %s", c->peer, c->server->address, why);
+	nbd_client_close(c);
+}
+
 void nbd_client_work(struct nbd_client *c)
 {
-	loop_defer(c->server->loop, &c->work);
-}
-
-/* ── bytes ── */
-
-ssize_t nbd_client_recv(struct nbd_client *c, struct iovec *iov, int count)
-{
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)count };
-	ssize_t n;
-
-	if (c->tls_on)
-		n = nbd_tls_recv(c->tls, iov, count);
-	else
-		do
-			n = recvmsg(c->fd, &msg, 0);
-		while (n < 0 && errno == EINTR);
-	if (n < 0 && !c->tls_on)
-		n = -errno;
-	if (n > 0)
-		c->bytes_in += (uint64_t)n;
-	return n;
-}
-
-ssize_t nbd_client_send(struct nbd_client *c, struct iovec *iov, int count)
-{
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)count };
-	ssize_t n;
-
-	if (c->tls_on)
-		n = nbd_tls_send(c->tls, iov, count);
-	else
-		do
-			n = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
-		while (n < 0 && errno == EINTR);
-	if (n < 0 && !c->tls_on)
-		n = -errno;
-	if (n > 0)
-		c->bytes_out += (uint64_t)n;
-	return n;
-}
-
-/* Negotiation's replies.  False: the connection is gone. */
-static bool send_out(struct nbd_client *c)
-{
-	while (c->out_at < c->out_end) {
-		struct iovec iov = { c->out + c->out_at, c->out_end - c->out_at };
-		ssize_t n = nbd_client_send(c, &iov, 1);
-
-		if (n == -EAGAIN)
-			return true;
-		if (n <= 0) {
-			nbd_client_close(c);
-			return false;
-		}
-		c->out_at += (size_t)n;
-	}
-	c->out_at = c->out_end = 0;
-	return true;
-}
-
-/* Room in the ring: what is left in it moves to the front when its end is reached. */
-static struct iovec ring_room(struct nbd_client *c)
-{
-	if (c->in_at == c->in_end)
-		c->in_at = c->in_end = 0;
-	if (c->in_at && NBD_RING_BYTES - c->in_end < NBD_RING_BYTES / 4) {
-		memmove(c->ring, c->ring + c->in_at, c->in_end - c->in_at);
-		c->in_end -= c->in_at;
-		c->in_at = 0;
-	}
-	return (struct iovec){ c->ring + c->in_end, NBD_RING_BYTES - c->in_end };
-}
-
-/* Fill the ring, the payload that is coming in first.  False: nothing came. */
-static bool fill(struct nbd_client *c)
-{
-	struct iovec iov[2];
-	int count = 0;
-	size_t direct = 0, room;
-	ssize_t n;
-
-	if (c->receiving && c->in_at == c->in_end) {
-		direct = (size_t)c->receiving->req.length - c->received;
-		iov[count++] = (struct iovec){ c->receiving->buf + c->received, direct };
-	}
-	iov[count] = ring_room(c);
-	if (iov[count].iov_len)
-		count++;
-	if (!count)
-		return false;
-	room = direct;
-	if (count > 1 || !direct)
-		room += iov[count - 1].iov_len;
-	n = nbd_client_recv(c, iov, count);
-	/* what comes later is an event again */
-	if (n < 0 || (size_t)n < room)
-		c->readable = c->tls_on && nbd_tls_pending(c->tls);
-	if (n == -EAGAIN)
-		return false;
-	if (n <= 0) {
-		c->eof = true;
-		return true;
-	}
-	if ((size_t)n <= direct) {
-		c->received += (size_t)n;
-	} else {
-		c->received += direct;
-		c->in_end += (size_t)n - direct;
-	}
-	return true;
+	/* work() looks at everything before it ends */
+	if (!c->working)
+		loop_defer(c->server->loop, &c->work);
 }
 
 /* ── work ── */
@@ -195,7 +101,7 @@ static void shake(struct nbd_client *c)
 		return;
 	}
 	if (rc < 0) {
-		nbd_client_close(c);
+		nbd_client_fail(c, "no TLS came about");
 		return;
 	}
 	c->tls_on = true;
@@ -227,10 +133,26 @@ static void use(struct nbd_client *c)
 
 static bool may_receive(const struct nbd_client *c)
 {
-	if (c->eof || c->state == NBD_CLOSING || c->state == NBD_TLS_SHAKING || c->finishing)
+	if (c->eof || c->state == NBD_CLOSING || c->state == NBD_TLS_SHAKING || c->tls_waiting ||
+	    c->finishing)
 		return false;
-	return c->state != NBD_SERVING || c->receiving || c->skip ||
-	       c->in_end - c->in_at < NBD_EXT_REQUEST_BYTES;
+	return c->state != NBD_SERVING || c->receiving || c->skip || c->starved;
+}
+
+static void receive(struct nbd_client *c)
+{
+	c->released = false;
+	use(c);
+	for (int i = 0; i < RECEIVES_A_TURN && c->readable && may_receive(c); i++) {
+		if (!nbd_stream_fill(c))
+			break;
+		use(c);
+	}
+}
+
+static bool replies_wait(const struct nbd_client *c)
+{
+	return c->out_at < c->out_end || !list_empty(&c->replies);
 }
 
 static void watch(struct nbd_client *c)
@@ -239,19 +161,25 @@ static void watch(struct nbd_client *c)
 
 	if (may_receive(c))
 		events |= LOOP_READ;
-	if (c->out_at < c->out_end || !list_empty(&c->replies))
+	/* a request that can go on now does so in the next turn: others come first.  The socket can
+	 * be written to, which is an event at once */
+	if (replies_wait(c) || (c->parse_more && c->released))
 		events |= LOOP_WRITE;
 	loop_fd_watch(c->watch, events);
+	/* decrypted already: no event will tell */
+	if (c->tls_on && c->readable && may_receive(c))
+		nbd_client_work(c);
 }
 
-void nbd_client_rearm(struct nbd_client *c)
+/* The deadline is set anew by what the client is doing. */
+static void rearm(struct nbd_client *c)
 {
-	bool stuck = !list_empty(&c->replies);
-	bool trim = !stuck && !c->in_flight && buffers_touched(c->buffers) > (1u << 20);
+	bool stuck = replies_wait(c);
+	bool trim = !stuck && !c->in_flight && !c->receiving &&
+		    buffers_touched(c->buffers) > BUFFERS_KEPT;
 
 	if (!stuck && !trim) {
-		if (!c->deadline_is_trim || c->in_flight)
-			loop_timer_cancel(c->deadline);
+		loop_timer_cancel(c->deadline);
 		return;
 	}
 	if (loop_timer_is_set(c->deadline) && trim == c->deadline_is_trim && !c->progress)
@@ -261,49 +189,53 @@ void nbd_client_rearm(struct nbd_client *c)
 	loop_timer_set(c->deadline, trim ? NBD_TRIM_NS : NBD_STUCK_NS);
 }
 
-static void serve_end(struct nbd_client *c)
+static void serve(struct nbd_client *c)
 {
-	bool busy = c->in_flight || !list_empty(&c->replies);
-
-	/* what came before the end was asked for is answered, as far as somebody listens */
-	if ((c->eof || c->finishing) && !busy && !c->parse_more)
+	if (!nbd_stream_send_out(c))
+		return;
+	if (c->out_at == c->out_end)
+		nbd_reply_flush(c);
+	if (c->state != NBD_SERVING)
+		return;
+	/* what came before the end is answered, as far as somebody listens */
+	if ((c->eof || c->finishing) && !c->in_flight && !replies_wait(c) && !c->parse_more)
 		nbd_client_close(c);
+	else
+		rearm(c);
+}
+
+static void negotiate(struct nbd_client *c)
+{
+	if (!nbd_stream_send_out(c))
+		return;
+	if (c->eof) {
+		nbd_client_close(c);
+	} else if (c->tls_waiting && c->out_at == c->out_end) {
+		c->tls_waiting = false;
+		c->state = NBD_TLS_SHAKING;
+		shake(c);
+	}
 }
 
 static void work(struct loop_task *task)
 {
 	struct nbd_client *c = list_entry(task, struct nbd_client, work);
 
+	c->working = true;
 	if (c->state == NBD_TLS_SHAKING)
 		shake(c);
-	for (int i = 0; i < RECEIVES_A_TURN && c->state != NBD_CLOSING; i++) {
-		use(c);
-		if (!c->readable || !may_receive(c) || !fill(c))
-			break;
-		use(c);
-	}
-	if (c->state != NBD_CLOSING && c->state != NBD_SERVING) {
-		if (send_out(c) && c->eof)
-			nbd_client_close(c);
-	} else if (c->state == NBD_SERVING) {
-		if (send_out(c) && c->out_at == c->out_end)
-			nbd_reply_flush(c);
-		if (c->state == NBD_SERVING) {
-			serve_end(c);
-			if (c->state == NBD_SERVING)
-				nbd_client_rearm(c);
-		}
-	}
+	receive(c);
+	if (c->state == NBD_SERVING)
+		serve(c);
+	else if (c->state != NBD_CLOSING && c->state != NBD_TLS_SHAKING)
+		negotiate(c);
+	c->working = false;
 	if (c->state == NBD_CLOSING) {
 		if (!c->in_flight)
-			client_free(c);
-		return;
+			nbd_client_free(c);
+	} else if (c->state != NBD_TLS_SHAKING) {
+		watch(c);
 	}
-	if (c->state == NBD_TLS_SHAKING)
-		return;
-	watch(c);
-	if (c->tls_on && c->readable && may_receive(c))
-		nbd_client_work(c);
 }
 
 static void ready(void *owner, unsigned events)
@@ -320,11 +252,11 @@ static void late(void *owner)
 	struct nbd_client *c = owner;
 
 	if (c->state == NBD_SERVING && c->deadline_is_trim) {
-		if (!c->in_flight && !c->receiving && list_empty(&c->replies))
-			buffers_trim(c->buffers);
+		buffers_trim(c->buffers); /* else rearm() had cancelled it */
 		return;
 	}
-	nbd_client_close(c); /* negotiates for ever, or does not read its replies */
+	nbd_client_fail(c, c->state == NBD_SERVING ? "it does not read its replies" :
+						     "it has not opened an export in time");
 }
 
 /* ── beginning ── */
@@ -367,6 +299,7 @@ int nbd_client_new(struct nbd_server *server, int fd)
 	}
 	c->server = server;
 	c->fd = fd;
+	c->options_max = NBD_OPTIONS_MAX;
 	c->work.run = work;
 	list_init(&c->free_slots);
 	list_init(&c->replies);

@@ -24,7 +24,7 @@ static uint8_t *out_room(struct nbd_client *c, size_t bytes)
 		uint8_t *grown = room <= OUT_MAX ? realloc(c->out, room) : NULL;
 
 		if (!grown) {
-			nbd_client_close(c);
+			nbd_client_fail(c, "it does not read the replies to its options");
 			return NULL;
 		}
 		c->out = grown;
@@ -87,7 +87,7 @@ uint16_t nbd_transmission_flags(const struct nbd_client *c, const struct nbd_exp
 		flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
 	if (c->structured || c->extended)
 		flags |= NBD_FLAG_SEND_DF;
-	if (c->extended && c->contexts)
+	if (c->extended && c->contexts && c->meta_export == e)
 		flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
 	return (uint16_t)flags;
 }
@@ -110,7 +110,7 @@ static void list_exports(struct nbd_client *c)
 			memcpy(text + 4 + name, e->description, about);
 		nbd_negotiate_reply(c, NBD_OPT_LIST, NBD_REP_SERVER, text, 4 + name + about);
 		if (!c->listed) /* a client may ask about each it was told of */
-			c->options -= number_min(c->options, NBD_OPTIONS_MAX);
+			c->options_max += NBD_OPTIONS_MAX;
 	}
 	c->listed = true;
 	ack(c, NBD_OPT_LIST);
@@ -192,7 +192,7 @@ static void export_name(struct nbd_client *c, const uint8_t *data, size_t length
 	uint8_t *p;
 
 	if (!e) {
-		nbd_client_close(c);
+		nbd_client_fail(c, "EXPORT_NAME of an export that is not there");
 		return;
 	}
 	settle_contexts(c, e);
@@ -218,8 +218,8 @@ static void start_tls(struct nbd_client *c, size_t length)
 	} else if (c->tls_on) {
 		invalid(c, NBD_OPT_STARTTLS, "TLS is on");
 	} else if (c->in_at != c->in_end) {
-		/* bytes of an attacker who writes before TLS what shall be read within it */
-		nbd_client_close(c);
+		/* bytes of an attacker who writes before TLS what shall be read within it (C4) */
+		nbd_client_fail(c, "bytes between STARTTLS and TLS");
 	} else if (nbd_tls_session_open(c->server->tls, c->fd, &c->tls) < 0) {
 		nbd_client_close(c);
 	} else {
@@ -254,7 +254,7 @@ static void option_in(struct nbd_client *c, uint32_t option, const uint8_t *data
 	if (c->server->tls_mode == NBD_TLS_REQUIRED && !c->tls_on && option != NBD_OPT_STARTTLS &&
 	    option != NBD_OPT_ABORT) {
 		if (option == NBD_OPT_EXPORT_NAME)
-			nbd_client_close(c);
+			nbd_client_fail(c, "EXPORT_NAME without TLS");
 		else
 			nbd_negotiate_error(c, option, NBD_REP_ERR_TLS_REQD, "STARTTLS first");
 		return;
@@ -308,13 +308,23 @@ static bool client_flags(struct nbd_client *c)
 	flags = be32_load(c->ring + c->in_at);
 	c->in_at += 4;
 	if (flags & ~(uint32_t)(NBD_FIXED_NEWSTYLE | NBD_NO_ZEROES)) {
-		nbd_client_close(c);
+		nbd_client_fail(c, "client flags that were not offered");
 		return false;
 	}
 	c->fixed = flags & NBD_FIXED_NEWSTYLE;
 	c->no_zeroes = flags & NBD_NO_ZEROES;
 	c->state = NBD_OPTION;
 	return true;
+}
+
+/* Of an option that is longer than what is looked at. */
+static void skip_begin(struct nbd_client *c, uint32_t option, uint32_t length)
+{
+	c->skip = length;
+	c->skipped_option = option;
+	c->state = NBD_OPTION_SKIP;
+	if (option == NBD_OPT_SET_META_CONTEXT)
+		c->contexts = 0;
 }
 
 static bool skip_data(struct nbd_client *c)
@@ -330,15 +340,20 @@ static bool skip_data(struct nbd_client *c)
 	return c->state == NBD_OPTION;
 }
 
-/* The handshake over TLS begins once the ACK is out. */
-static bool tls_next(struct nbd_client *c)
+/* NULL, or why no option like this is taken. */
+static const char *lost(const struct nbd_client *c, const uint8_t *p)
 {
-	if (c->out_at < c->out_end)
-		return false;
-	c->tls_waiting = false;
-	c->state = NBD_TLS_SHAKING;
-	nbd_client_work(c);
-	return false;
+	uint32_t length = be32_load(p + 12);
+
+	if (be64_load(p) != NBD_IHAVEOPT)
+		return "no option where one begins";
+	if (length > NBD_OPTION_DRAINED)
+		return "an option of more than 32 MiB";
+	if (be32_load(p + 8) == NBD_OPT_EXPORT_NAME && length > NBD_STRING_MAX)
+		return "EXPORT_NAME of too long a name";
+	if (c->options >= c->options_max)
+		return "too many options";
+	return NULL;
 }
 
 bool nbd_negotiate_step(struct nbd_client *c)
@@ -346,34 +361,32 @@ bool nbd_negotiate_step(struct nbd_client *c)
 	const uint8_t *p = c->ring + c->in_at;
 	size_t have = c->in_end - c->in_at;
 	uint32_t option, length;
+	const char *why;
 
-	if (c->tls_waiting)
-		return tls_next(c);
+	if (c->tls_waiting || c->eof)
+		return false;
 	if (c->state == NBD_GREETING)
 		return client_flags(c);
 	if (c->state == NBD_OPTION_SKIP)
 		return skip_data(c);
-	if (have < NBD_OPTION_BYTES || c->eof)
+	if (have < NBD_OPTION_BYTES)
 		return false;
+	why = lost(c, p);
+	if (why) {
+		nbd_client_fail(c, why);
+		return false;
+	}
 	option = be32_load(p + 8);
 	length = be32_load(p + 12);
-	if (be64_load(p) != NBD_IHAVEOPT || length > NBD_OPTION_DRAINED ||
-	    c->options >= NBD_OPTIONS_MAX) {
-		nbd_client_close(c);
-		return false;
-	}
-	if (length > NBD_OPTION_PARSED) {
-		c->options++;
-		c->in_at += NBD_OPTION_BYTES;
-		c->skip = length;
-		c->skipped_option = option;
-		c->state = NBD_OPTION_SKIP;
-		return true;
-	}
-	if (have < NBD_OPTION_BYTES + length)
+	if (length <= NBD_OPTION_PARSED && have < NBD_OPTION_BYTES + length)
 		return false;
 	c->options++;
-	c->in_at += NBD_OPTION_BYTES + length;
+	c->in_at += NBD_OPTION_BYTES;
+	if (length > NBD_OPTION_PARSED) {
+		skip_begin(c, option, length);
+		return true;
+	}
+	c->in_at += length;
 	option_in(c, option, p + NBD_OPTION_BYTES, length);
 	return c->state != NBD_CLOSING;
 }

@@ -2,8 +2,10 @@
  *
  *   nbd-server.c     listening, accepting, exports, stopping
  *   nbd-address.c    "unix:PATH", "tcp:HOST:PORT" to a listening socket
- *   nbd-client.c     one connection: its life, bytes in and out
+ *   nbd-client.c     one connection: its life
+ *   nbd-stream.c     its bytes in and out
  *   nbd-negotiate.c  the handshake and its options;  nbd-meta.c  metadata contexts
+ *   nbd-request.c    the header of a request, and whether it may be served
  *   nbd-serve.c      requests in;  nbd-reply.c  replies out;  nbd-status.c  block status
  *   nbd-errno.c      errors on the wire
  *   nbd-buffers.c    memory for payloads
@@ -20,6 +22,7 @@
  *  C2  nothing is allocated between GO and CLOSING
  *  C3  a client that is CLOSING has no descriptor watched and gets no reply; what it had in
  *      flight is awaited
+ *  C4  before TLS nothing is read ahead of the handshake: the ring is empty when it begins
  */
 #ifndef TAPDISK_NBD_PRIVATE_H
 #define TAPDISK_NBD_PRIVATE_H
@@ -33,6 +36,8 @@
 
 #define NBD_SLOTS	   64u
 #define NBD_RING_BYTES	   (256u << 10)
+#define NBD_RING_SMALL	   (4u << 10)  /* what is read of it among large payloads */
+#define NBD_LARGE	   (32u << 10) /* a payload worth receiving straight into its place */
 #define NBD_OPTION_PARSED  (64u << 10) /* data of an option that is looked at */
 #define NBD_OPTION_DRAINED (32u << 20)
 #define NBD_OPTIONS_MAX	   32u
@@ -45,6 +50,7 @@
 #define NBD_HANDSHAKE_NS (10ull * 1000000000)
 #define NBD_STUCK_NS	 (60ull * 1000000000)
 #define NBD_TRIM_NS	 (5ull * 1000000000)
+#define NBD_ACCEPT_NS	 (100ull * 1000000) /* before the next try, when descriptors ran out */
 
 struct nbd_client;
 struct nbd_tls_server;
@@ -61,14 +67,21 @@ struct nbd_export {
 	unsigned clients; /* that have it open */
 };
 
+struct nbd_file_id {
+	uint64_t device, inode;
+};
+
 struct nbd_server {
 	struct loop *loop;
 	int fd; /* owned; -1: not accepting */
 	struct loop_fd *listener;
 	char *address;	 /* owned */
-	char *unix_path; /* owned; to be removed */
-	struct list exports, clients;
+	char *unix_path; /* owned; to be removed, if it is still this file: */
+	struct nbd_file_id unix_file;
+	struct loop_timer *accept_later;
+	struct list exports, clients; /* clients: the oldest first */
 	unsigned client_count, negotiating, max_clients;
+	bool freed; /* waits for what its last clients have in flight */
 	enum nbd_tls tls_mode;
 	struct nbd_tls_server *tls; /* owned */
 	bool stopping;
@@ -96,7 +109,7 @@ struct nbd_slot {
 	unsigned contexts; /* BLOCK_STATUS: asked for */
 	uint8_t *buf;	   /* of the client's buffers, or NULL */
 	uint32_t error;	   /* on the wire; 0: none */
-	uint8_t head[72];
+	uint8_t head[96];
 	size_t head_bytes, data_bytes;
 	uint8_t *data;
 };
@@ -120,16 +133,21 @@ struct nbd_client {
 	bool counted_negotiating;
 	struct loop_timer *deadline; /* handshake; later: stuck reader, or idle memory */
 	bool deadline_is_trim;
-	struct loop_task work;	    /* parse on, send */
-	bool parse_more, finishing; /* finishing: close once all replies are out */
+	struct loop_task work; /* parse on, send */
+	bool working;	       /* it runs */
+	bool parse_more;       /* a request in the ring waits for a slot or memory */
+	bool released;	       /* one came free since it was last tried */
+	bool finishing;	       /* close once all replies are out */
 	/* in */
 	uint8_t *ring;
 	size_t in_at, in_end;
 	uint64_t skip; /* bytes of payload or option still to be dropped */
 	bool readable, eof;
+	bool starved; /* serving: the next step needs more bytes */
+	bool large;   /* the last payload was: the next is likely to be */
 	/* negotiation */
 	bool fixed, no_zeroes, structured, extended;
-	unsigned options;
+	unsigned options, options_max;
 	bool listed;
 	uint32_t skipped_option;
 	unsigned contexts; /* selected: enum nbd_context */
@@ -145,7 +163,7 @@ struct nbd_client {
 	struct buffers *buffers;
 	struct list free_slots, replies;
 	unsigned in_flight;
-	struct nbd_slot *receiving; /* a WRITE whose payload is coming in */
+	struct nbd_slot *receiving; /* whose payload is coming in; with skip: is being dropped */
 	size_t received;
 	size_t sent;   /* of the first in replies */
 	bool progress; /* something was sent since the deadline was set */
@@ -157,6 +175,8 @@ struct nbd_client {
  * as it is. */
 int nbd_address_listen(const char *address, int *fd, char **unix_path, char **bound,
 		       struct vhd_error *err);
+/* Of the file of a Unix socket. */
+struct nbd_file_id nbd_address_file(const char *path);
 
 /* Text of a bound socket's address, to be freed; and of any address. */
 char *nbd_address_of(int fd);
@@ -174,15 +194,22 @@ void nbd_server_client_gone(struct nbd_server *server);
 int nbd_client_new(struct nbd_server *server, int fd);
 /* Drop the connection; what is in flight is awaited. */
 void nbd_client_close(struct nbd_client *c);
+/* Likewise, and tell the operator why. */
+void nbd_client_fail(struct nbd_client *c, const char *why);
+/* At once: closed, and nothing in flight. */
+void nbd_client_free(struct nbd_client *c);
 /* Let it parse and send later in this turn. */
 void nbd_client_work(struct nbd_client *c);
-/* Bytes from / to the socket or TLS: > 0, 0 (end), -EAGAIN, or another error. */
-ssize_t nbd_client_recv(struct nbd_client *c, struct iovec *iov, int count);
-ssize_t nbd_client_send(struct nbd_client *c, struct iovec *iov, int count);
 /* It has an export open now. */
 void nbd_client_negotiated(struct nbd_client *c);
-/* The deadline is set anew by what the client is doing. */
-void nbd_client_rearm(struct nbd_client *c);
+
+/* ── nbd-stream.c ── */
+/* Bytes to the socket or TLS: > 0, -EAGAIN, or another error. */
+ssize_t nbd_stream_send(struct nbd_client *c, struct iovec *iov, int count);
+/* Fill the ring, the payload that is coming in first.  False: nothing came. */
+bool nbd_stream_fill(struct nbd_client *c);
+/* Send negotiation's replies.  False: the connection is gone. */
+bool nbd_stream_send_out(struct nbd_client *c);
 
 /* ── nbd-negotiate.c ── */
 void nbd_negotiate_greet(struct nbd_client *c);
@@ -196,6 +223,20 @@ uint16_t nbd_transmission_flags(const struct nbd_client *c, const struct nbd_exp
 
 /* ── nbd-meta.c ── */
 void nbd_meta_option(struct nbd_client *c, uint32_t option, const uint8_t *data, size_t length);
+
+/* ── nbd-request.c ── */
+struct nbd_request {
+	uint16_t flags, type;
+	uint64_t cookie, offset, length;
+	uint64_t payload; /* bytes that follow the header and are still to be taken */
+	unsigned contexts;
+};
+/* From the @have bytes at @p.  1: *h is filled in, and *bytes of them belong to it; 0: more are needed;
+ * -1: the stream is lost. */
+int nbd_request_parse(const struct nbd_client *c, const uint8_t *p, size_t have,
+		      struct nbd_request *h, size_t *bytes);
+/* 0, or the error to answer with. */
+uint32_t nbd_request_check(const struct nbd_client *c, const struct nbd_request *h);
 
 /* ── nbd-serve.c ── */
 int nbd_serve_begin(struct nbd_client *c, struct nbd_export *e);
@@ -219,7 +260,9 @@ void nbd_status_encode(struct nbd_slot *s);
 size_t nbd_status_room(const struct nbd_client *c, unsigned contexts);
 
 /* ── nbd-errno.c ── */
-uint32_t nbd_errno(int err);
+/* On the wire, for a failure of @req; 0: none. */
+uint32_t nbd_errno(int err, const struct request *req);
+const char *nbd_errno_text(uint32_t error); /* short, for people */
 
 /* ── nbd-tls.c ── */
 int nbd_tls_server_open(const struct nbd_params *params, struct nbd_tls_server **out,

@@ -3,7 +3,9 @@
  * A slot's reply is its head and its data.  Without structured replies: the simple form; with
  * them, one chunk that is the last one too, since nothing is sent before all is known.
  */
+#include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "libvhd/base/endian.h"
 #include "nbd-private.h"
@@ -43,11 +45,15 @@ static void simple(struct nbd_slot *s)
 
 static void error_chunk(struct nbd_slot *s)
 {
-	size_t n = chunk_head(s, s->head, NBD_CHUNK_DONE, NBD_CHUNK_ERROR, 6);
+	const char *text = nbd_errno_text(s->error);
+	size_t length = strlen(text);
+	size_t n = chunk_head(s, s->head, NBD_CHUNK_DONE, NBD_CHUNK_ERROR, 6 + length);
 
+	assert(n + 6 + length <= sizeof(s->head));
 	be32_store(s->head + n, s->error);
-	be16_store(s->head + n + 4, 0);
-	s->head_bytes = n + 6;
+	be16_store(s->head + n + 4, (uint16_t)length);
+	memcpy(s->head + n + 6, text, length);
+	s->head_bytes = n + 6 + length;
 }
 
 static void read_chunk(struct nbd_slot *s)
@@ -137,7 +143,7 @@ void nbd_reply_flush(struct nbd_client *c)
 	struct iovec iov[IOVECS];
 
 	while (!list_empty(&c->replies)) {
-		ssize_t n = nbd_client_send(c, iov, gather(c, iov));
+		ssize_t n = nbd_stream_send(c, iov, gather(c, iov));
 
 		if (n == -EAGAIN)
 			return;

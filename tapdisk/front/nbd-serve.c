@@ -3,25 +3,16 @@
  *   header ─► checks ─► payload (WRITE) ─► vbd_submit ─► done: reply
  *
  * A header is taken from the ring only when a slot and memory for its payload are there;
- * else the ring fills up and reading stops.  Order of checks: magic, payload that has to be
- * consumed, type, read-only, range, flags, limits.  What is wrong is answered and the
- * connection goes on, unless the stream itself is lost.
+ * else it waits and reading stops.  What is wrong is answered, after its payload has gone by, and
+ * the connection goes on, unless the stream itself is lost.
  */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "libvhd/base/endian.h"
 #include "libvhd/base/number.h"
 #include "nbd-private.h"
-
-struct header {
-	uint16_t flags, type;
-	uint64_t cookie, offset, length;
-	uint64_t payload; /* bytes that follow */
-	unsigned contexts;
-};
 
 /* ── slots ── */
 
@@ -51,8 +42,7 @@ void nbd_slot_release(struct nbd_slot *s)
 	s->buf = NULL;
 	list_remove(&s->link);
 	list_append(&c->free_slots, &s->link);
-	if (c->parse_more)
-		nbd_client_work(c);
+	c->released = true;
 }
 
 static void done(struct request *req)
@@ -61,17 +51,17 @@ static void done(struct request *req)
 	struct nbd_client *c = s->client;
 
 	c->in_flight--;
-	if (c->state == NBD_CLOSING) {
-		nbd_slot_release(s);
+	if (c->state != NBD_CLOSING) {
+		s->error = nbd_errno(req->err, req);
+		nbd_reply(s);
 		nbd_client_work(c);
 		return;
 	}
-	s->error = nbd_errno(req->err);
-	/* only a zeroing that was to be fast may be refused as not supported */
-	if (s->error == NBD_ENOTSUP && !(req->flags & REQUEST_FAST_ZERO))
-		s->error = NBD_EINVAL;
-	nbd_reply(s);
-	nbd_client_work(c);
+	nbd_slot_release(s);
+	if (!c->server->freed)
+		nbd_client_work(c);
+	else if (!c->in_flight)
+		nbd_client_free(c); /* the last one: the loop may not turn again */
 }
 
 static void refuse(struct nbd_slot *s, uint32_t error)
@@ -92,123 +82,9 @@ static void submit(struct nbd_slot *s)
 	vbd_submit(c->export->vbd, req);
 }
 
-/* ── headers ── */
-
-/* 1: *h is filled, *bytes long; 0: more bytes are needed; -1: the stream is lost. */
-static int parse(const struct nbd_client *c, struct header *h, size_t *bytes)
-{
-	const uint8_t *p = c->ring + c->in_at;
-	size_t want = c->extended ? NBD_EXT_REQUEST_BYTES : NBD_REQUEST_BYTES;
-
-	if (c->in_end - c->in_at < want)
-		return 0;
-	if (be32_load(p) != (c->extended ? NBD_EXT_REQUEST_MAGIC : NBD_REQUEST_MAGIC))
-		return -1;
-	*bytes = want;
-	h->flags = be16_load(p + 4);
-	h->type = be16_load(p + 6);
-	h->cookie = be64_load(p + 8);
-	h->offset = be64_load(p + 16);
-	h->length = c->extended ? be64_load(p + 24) : be32_load(p + 24);
-	h->payload = 0;
-	h->contexts = c->contexts;
-	if (c->extended ? (h->flags & NBD_CMD_FLAG_PAYLOAD_LEN) != 0 : h->type == NBD_CMD_WRITE)
-		h->payload = h->length;
-	return 1;
-}
-
-static unsigned flags_allowed(const struct nbd_client *c, uint16_t type)
-{
-	unsigned flags = NBD_CMD_FLAG_FUA;
-
-	switch (type) {
-	case NBD_CMD_READ:
-		return flags | (c->structured || c->extended ? NBD_CMD_FLAG_DF : 0);
-	case NBD_CMD_WRITE:
-		return flags | (c->extended ? NBD_CMD_FLAG_PAYLOAD_LEN : 0);
-	case NBD_CMD_WRITE_ZEROES:
-		return flags | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
-	case NBD_CMD_BLOCK_STATUS:
-		return flags | NBD_CMD_FLAG_REQ_ONE | (c->extended ? NBD_CMD_FLAG_PAYLOAD_LEN : 0);
-	default:
-		return flags;
-	}
-}
-
-static uint32_t check_range(const struct nbd_client *c, const struct header *h)
-{
-	uint64_t size = vbd_size(c->export->vbd);
-	bool writes = h->type == NBD_CMD_WRITE || h->type == NBD_CMD_WRITE_ZEROES;
-
-	if (h->type == NBD_CMD_FLUSH)
-		return h->offset || h->length ? NBD_EINVAL : 0;
-	if (h->offset > size || h->length > size - h->offset)
-		return writes ? NBD_ENOSPC : NBD_EINVAL;
-	return 0;
-}
-
-/* 0, or the error to answer with. */
-static uint32_t check(const struct nbd_client *c, const struct header *h)
-{
-	bool writes = h->type == NBD_CMD_WRITE || h->type == NBD_CMD_WRITE_ZEROES ||
-		      h->type == NBD_CMD_TRIM;
-	bool moves = h->type == NBD_CMD_READ || h->type == NBD_CMD_WRITE;
-	uint32_t error;
-
-	if (c->server->stopping || c->finishing)
-		return NBD_ESHUTDOWN;
-	if (h->type > NBD_CMD_MAX || h->type == NBD_CMD_DISC)
-		return NBD_EINVAL;
-	if (writes && (c->export->read_only || vbd_read_only(c->export->vbd)))
-		return NBD_EPERM;
-	error = check_range(c, h);
-	if (error)
-		return error;
-	if (h->flags & ~flags_allowed(c, h->type))
-		return NBD_EINVAL;
-	if (c->extended && h->type == NBD_CMD_WRITE && !(h->flags & NBD_CMD_FLAG_PAYLOAD_LEN))
-		return NBD_EINVAL;
-	if (moves && h->length > NBD_PAYLOAD_MAX)
-		return NBD_EINVAL;
-	if (h->type == NBD_CMD_BLOCK_STATUS && (!h->contexts || !h->length))
-		return NBD_EINVAL;
-	return 0;
-}
-
-/* ── BLOCK_STATUS with a payload: length of the range, ids of the contexts wanted ── */
-
-/* 1: *h now says what the payload said, *bytes more were used; 0: wait for it; -1: it is wrong. */
-static int status_payload(const struct nbd_client *c, struct header *h, size_t *bytes)
-{
-	const uint8_t *p = c->ring + c->in_at + *bytes;
-	size_t ids;
-
-	if (h->payload < 12 || (h->payload - 8) % 4 || h->payload > 8 + 4 * NBD_CONTEXTS ||
-	    !c->contexts)
-		return -1;
-	if (c->in_end - c->in_at < *bytes + h->payload)
-		return 0;
-	*bytes += h->payload;
-	h->length = be64_load(p);
-	ids = (h->payload - 8) / 4;
-	h->contexts = 0;
-	h->payload = 0;
-	for (size_t i = 0; i < ids; i++) {
-		uint32_t id = be32_load(p + 8 + 4 * i);
-		unsigned bit = id && id <= NBD_CONTEXTS ? 1u << (id - 1) : 0;
-
-		if (!(bit & c->contexts) || (h->contexts & bit)) {
-			h->contexts = 0;
-			break; /* unknown or named twice: EINVAL follows */
-		}
-		h->contexts |= bit;
-	}
-	return 1;
-}
-
 /* ── one request ── */
 
-static void fill_request(struct nbd_slot *s, const struct header *h)
+static void fill_request(struct nbd_slot *s, const struct nbd_request *h)
 {
 	static const enum request_op ops[] = {
 		[NBD_CMD_READ] = REQUEST_READ,		 [NBD_CMD_WRITE] = REQUEST_WRITE,
@@ -224,11 +100,11 @@ static void fill_request(struct nbd_slot *s, const struct header *h)
 	s->flags = h->flags;
 	s->contexts = h->contexts;
 	s->error = 0;
+	s->req.offset = h->offset; /* extended replies repeat it */
+	s->req.length = h->length;
 	if (h->type > NBD_CMD_MAX)
 		return;
 	s->req.op = ops[h->type];
-	s->req.offset = h->offset;
-	s->req.length = h->length;
 	if ((h->flags & NBD_CMD_FLAG_FUA) && h->type != NBD_CMD_READ)
 		flags |= REQUEST_FUA;
 	if (h->flags & NBD_CMD_FLAG_NO_HOLE)
@@ -243,7 +119,7 @@ static void fill_request(struct nbd_slot *s, const struct header *h)
 	s->req.all_zero = false;
 }
 
-static size_t memory_needed(const struct nbd_client *c, const struct header *h)
+static size_t memory_needed(const struct nbd_client *c, const struct nbd_request *h)
 {
 	switch (h->type) {
 	case NBD_CMD_READ:
@@ -257,16 +133,29 @@ static size_t memory_needed(const struct nbd_client *c, const struct header *h)
 	}
 }
 
-/* A payload nobody wants: the error is answered when it has gone by. */
+/* A payload nobody wants: the error is answered when it has gone by, as clients expect. */
 static bool drop_payload(struct nbd_client *c, struct nbd_slot *s, uint64_t payload, uint32_t error)
 {
-	if (payload > NBD_DISCARD_MAX) {
-		nbd_slot_release(s);
-		nbd_client_close(c);
-		return false;
-	}
+	s->error = error;
+	c->receiving = s;
 	c->skip = payload;
-	refuse(s, error);
+	if (payload <= NBD_DISCARD_MAX)
+		return true;
+	nbd_client_fail(c, "a payload of more than 64 MiB");
+	return false;
+}
+
+static bool skip_step(struct nbd_client *c)
+{
+	size_t n = (size_t)number_min(c->skip, c->in_end - c->in_at);
+	struct nbd_slot *s = c->receiving;
+
+	c->in_at += n;
+	c->skip -= n;
+	if (c->skip)
+		return false;
+	c->receiving = NULL;
+	refuse(s, s->error);
 	return true;
 }
 
@@ -278,6 +167,7 @@ static void begin_write(struct nbd_client *c, struct nbd_slot *s)
 	c->in_at += n;
 	c->received = n;
 	c->receiving = s;
+	c->large = s->req.length >= NBD_LARGE;
 }
 
 static void begin_status(struct nbd_slot *s)
@@ -289,26 +179,32 @@ static void begin_status(struct nbd_slot *s)
 		s->req.length = number_min(s->req.length, 0xfffffe00u);
 }
 
-static bool serve_one(struct nbd_client *c, const struct header *h, size_t bytes, size_t memory,
-		      uint32_t error)
+/* A slot for a request, with @memory; NULL: not now. */
+static struct nbd_slot *take_slot(struct nbd_client *c, size_t memory)
 {
 	struct nbd_slot *s;
 
-	/* without a slot or memory now, the header waits in the ring */
-	if (list_empty(&c->free_slots)) {
-		c->parse_more = true;
-		return false;
-	}
+	c->parse_more = true;
+	if (list_empty(&c->free_slots))
+		return NULL;
 	s = list_entry(c->free_slots.next, struct nbd_slot, link);
-	if (!error && memory) {
+	if (memory) {
 		s->buf = buffers_get(c->buffers, memory);
-		if (!s->buf) {
-			c->parse_more = true;
-			return false;
-		}
+		if (!s->buf)
+			return NULL;
 	}
-	list_remove(&s->link);
 	c->parse_more = false;
+	list_remove(&s->link);
+	return s;
+}
+
+static bool serve_one(struct nbd_client *c, const struct nbd_request *h, size_t bytes)
+{
+	uint32_t error = nbd_request_check(c, h);
+	struct nbd_slot *s = take_slot(c, error ? 0 : memory_needed(c, h));
+
+	if (!s)
+		return false;
 	c->in_at += bytes;
 	c->requests++;
 	fill_request(s, h);
@@ -337,11 +233,8 @@ static bool payload_step(struct nbd_client *c)
 	memcpy(s->buf + c->received, c->ring + c->in_at, n);
 	c->in_at += n;
 	c->received += n;
-	if (c->received < s->req.length) {
-		if (c->eof)
-			nbd_client_close(c); /* never to be complete */
+	if (c->received < s->req.length)
 		return false;
-	}
 	c->receiving = NULL;
 	submit(s);
 	return c->state == NBD_SERVING;
@@ -349,41 +242,27 @@ static bool payload_step(struct nbd_client *c)
 
 bool nbd_serve_step(struct nbd_client *c)
 {
-	struct header h;
+	struct nbd_request h;
 	size_t bytes;
-	uint32_t error;
 	int rc;
 
-	if (c->skip) {
-		size_t n = (size_t)number_min(c->skip, c->in_end - c->in_at);
-
-		c->in_at += n;
-		c->skip -= n;
-		return n > 0;
-	}
+	c->starved = false;
+	if (c->skip)
+		return skip_step(c);
 	if (c->receiving)
 		return payload_step(c);
-	if (c->finishing && c->in_at == c->in_end)
+	if (c->finishing && !c->server->stopping)
+		return false; /* nothing counts after DISC */
+	rc = nbd_request_parse(c, c->ring + c->in_at, c->in_end - c->in_at, &h, &bytes);
+	c->starved = !rc;
+	if (rc < 0)
+		nbd_client_fail(c, "no request where one begins");
+	if (rc <= 0)
 		return false;
-	rc = parse(c, &h, &bytes);
-	if (!rc)
-		return false;
-	if (rc < 0) {
-		nbd_client_close(c);
-		return false;
-	}
 	if (h.type == NBD_CMD_DISC) {
 		c->in_at = c->in_end;
 		c->finishing = true;
 		return false;
 	}
-	if (h.type == NBD_CMD_BLOCK_STATUS && h.payload) {
-		rc = status_payload(c, &h, &bytes);
-		if (!rc)
-			return false;
-		if (rc < 0)
-			return serve_one(c, &h, bytes, 0, NBD_EINVAL);
-	}
-	error = check(c, &h);
-	return serve_one(c, &h, bytes, error ? 0 : memory_needed(c, &h), error);
+	return serve_one(c, &h, bytes);
 }

@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,6 +13,7 @@
 
 #include "libvhd/error.h"
 #include "nbd-private.h"
+#include "tapdisk/log/log.h"
 
 #define ACCEPTS_A_TURN 16
 
@@ -25,6 +27,16 @@ static void export_free(struct nbd_export *e)
 	free(e->name);
 	free(e->description);
 	free(e);
+}
+
+/* It is not found any more, and goes with its last client. */
+static void export_retire(struct nbd_export *e)
+{
+	e->removed = true;
+	vbd_unwatch(e->vbd, &e->watcher);
+	e->vbd = NULL;
+	if (!e->clients)
+		export_free(e);
 }
 
 static void drop_clients(struct nbd_export *e)
@@ -104,13 +116,8 @@ int nbd_export_remove(struct nbd_server *server, const char *name)
 
 		if (e->removed || strcmp(e->name, name) != 0)
 			continue;
-		e->removed = true;
-		e->clients++; /* stays while clients are dropped */
 		drop_clients(e);
-		vbd_unwatch(e->vbd, &e->watcher);
-		e->vbd = NULL;
-		if (!--e->clients)
-			export_free(e);
+		export_retire(e);
 		return 0;
 	}
 	return -ENOENT;
@@ -124,6 +131,40 @@ void nbd_export_leave(struct nbd_export *e)
 
 /* ── accepting ── */
 
+/* Half-open connections do not keep others out: the oldest one gives way. */
+static void make_room(struct nbd_server *server)
+{
+	for (struct list *l = server->clients.next; l != &server->clients; l = l->next) {
+		struct nbd_client *c = list_entry(l, struct nbd_client, link);
+
+		if (c->counted_negotiating) {
+			nbd_client_fail(c, "too many negotiate, it is the oldest");
+			return;
+		}
+	}
+}
+
+static void take_client(struct nbd_server *server, int fd)
+{
+	int rc;
+
+	if (server->client_count >= server->max_clients) {
+		log_write(LOG_LEVEL_WARNING, "nbd-refused", LOG_NO_MINOR,
+			  "a connection at %s refused: there are %u, the most allowed",
+			  server->address, server->client_count);
+		close(fd);
+		return;
+	}
+	if (server->negotiating >= NBD_NEGOTIATING)
+		make_room(server);
+	rc = nbd_client_new(server, fd);
+	if (rc < 0) {
+		log_write(LOG_LEVEL_WARNING, "nbd-refused", LOG_NO_MINOR,
+			  "a connection at %s refused: %s", server->address, vhd_strerror(rc));
+		close(fd);
+	}
+}
+
 static void acceptable(void *owner, unsigned events)
 {
 	struct nbd_server *server = owner;
@@ -132,25 +173,50 @@ static void acceptable(void *owner, unsigned events)
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
 		int fd = accept4(server->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (fd < 0)
-			return; /* what is wrong with one client is not the server's trouble */
-		if (server->stopping || server->client_count >= server->max_clients ||
-		    server->negotiating >= NBD_NEGOTIATING || nbd_client_new(server, fd) < 0)
-			close(fd);
+		if (fd >= 0) {
+			take_client(server, fd);
+		} else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS ||
+			   errno == ENOMEM) {
+			/* the connection stays where it is, and so would the event */
+			log_write(LOG_LEVEL_WARNING, "nbd-refused", LOG_NO_MINOR,
+				  "connections at %s wait: %s", server->address,
+				  vhd_strerror(-errno));
+			loop_fd_watch(server->listener, 0);
+			loop_timer_set(server->accept_later, NBD_ACCEPT_NS);
+			return;
+		} else if (errno != EINTR && errno != ECONNABORTED) {
+			return;
+		}
 	}
+}
+
+static void accept_again(void *owner)
+{
+	struct nbd_server *server = owner;
+
+	loop_fd_watch(server->listener, LOOP_READ);
 }
 
 static int take_socket(struct nbd_server *server, const struct nbd_params *params,
 		       struct vhd_error *err)
 {
-	int on = 0;
+	int on = 0, flags, rc;
 	socklen_t length = sizeof(on);
 
-	if (params->address)
-		return nbd_address_listen(params->address, &server->fd, &server->unix_path,
-					  &server->address, err);
+	if (params->address) {
+		rc = nbd_address_listen(params->address, &server->fd, &server->unix_path,
+					&server->address, err);
+		if (!rc && server->unix_path)
+			server->unix_file = nbd_address_file(server->unix_path);
+		return rc;
+	}
 	if (getsockopt(params->fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &length) < 0 || !on)
 		return error_set(err, -EINVAL, "descriptor %d is no listening socket", params->fd);
+	flags = fcntl(params->fd, F_GETFL);
+	if (flags < 0 || fcntl(params->fd, F_SETFL, flags | O_NONBLOCK) < 0 ||
+	    fcntl(params->fd, F_SETFD, FD_CLOEXEC) < 0)
+		return error_set(err, -errno, "cannot use descriptor %d: %s", params->fd,
+				 vhd_strerror(-errno));
 	server->address = nbd_address_of(params->fd);
 	return server->address ? 0 : error_set(err, -ENOMEM, "out of memory");
 }
@@ -175,7 +241,9 @@ int nbd_server_open(struct loop *loop, const struct nbd_params *params, struct n
 	if (!rc && !params->address)
 		server->fd = params->fd;
 	if (!rc) {
-		rc = loop_fd_open(loop, server->fd, acceptable, server, &server->listener);
+		rc = loop_timer_open(loop, accept_again, server, &server->accept_later);
+		if (!rc)
+			rc = loop_fd_open(loop, server->fd, acceptable, server, &server->listener);
 		if (rc < 0)
 			error_set(err, rc, "cannot listen at '%s': out of memory", server->address);
 	}
@@ -199,13 +267,22 @@ const char *nbd_server_address(const struct nbd_server *server)
 
 static void stop_listening(struct nbd_server *server)
 {
+	struct nbd_file_id file;
+
+	loop_timer_close(server->accept_later);
+	server->accept_later = NULL;
 	loop_fd_close(server->listener);
 	server->listener = NULL;
 	if (server->fd >= 0)
 		close(server->fd);
 	server->fd = -1;
-	if (server->unix_path)
-		unlink(server->unix_path);
+	if (server->unix_path) {
+		file = nbd_address_file(server->unix_path);
+		/* another server may have taken the name meanwhile */
+		if (file.device == server->unix_file.device &&
+		    file.inode == server->unix_file.inode)
+			unlink(server->unix_path);
+	}
 	free(server->unix_path);
 	server->unix_path = NULL;
 }
@@ -222,9 +299,20 @@ static void tell_stopped(struct loop_task *task)
 		stopped(server->stopped_arg);
 }
 
+static void destroy(struct nbd_server *server)
+{
+	nbd_tls_server_close(server->tls);
+	free(server->address);
+	free(server);
+}
+
 void nbd_server_client_gone(struct nbd_server *server)
 {
-	if (server->stopping && list_empty(&server->clients))
+	if (!list_empty(&server->clients))
+		return;
+	if (server->freed)
+		destroy(server);
+	else if (server->stopping)
 		loop_defer(server->loop, &server->stop_task);
 }
 
@@ -270,19 +358,29 @@ void nbd_server_free(struct nbd_server *server)
 		return;
 	stop_listening(server);
 	loop_timer_close(server->stop_timer);
+	server->stop_timer = NULL;
 	loop_undefer(server->loop, &server->stop_task);
 	server->stopping = false;
 	for (struct list *l = server->clients.next, *next; l != &server->clients; l = next) {
+		struct nbd_client *c = list_entry(l, struct nbd_client, link);
+
 		next = l->next;
-		nbd_client_close(list_entry(l, struct nbd_client, link));
+		nbd_client_close(c);
+		if (!c->in_flight)
+			nbd_client_free(c);
 	}
-	/* the disks were closed before: nothing is in flight that could keep a client */
-	assert(list_empty(&server->clients));
-	while (!list_empty(&server->exports))
-		export_free(list_entry(server->exports.next, struct nbd_export, link));
-	nbd_tls_server_close(server->tls);
-	free(server->address);
-	free(server);
+	for (struct list *l = server->exports.next, *next; l != &server->exports; l = next) {
+		struct nbd_export *e = list_entry(l, struct nbd_export, link);
+
+		next = l->next;
+		if (!e->removed)
+			export_retire(e);
+	}
+	/* requests in flight are ours until the disk lets go of them */
+	if (list_empty(&server->clients))
+		destroy(server);
+	else
+		server->freed = true;
 }
 
 unsigned nbd_server_clients(const struct nbd_server *server, struct nbd_client_info *out,

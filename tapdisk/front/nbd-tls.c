@@ -6,6 +6,7 @@
 #include <gnutls/gnutls.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "libvhd/base/cleanup.h"
@@ -20,8 +21,14 @@ struct nbd_tls_server {
 	gnutls_priority_t priority;
 };
 
+#define RECORD 16384u /* the most that TLS carries at once */
+
+/* Small pieces travel together in one record.  A record that did not go out is kept by GnuTLS,
+ * and not counted as sent until it has. */
 struct nbd_tls_session {
 	gnutls_session_t session;
+	size_t pending; /* bytes of the record that waits */
+	uint8_t stage[RECORD];
 };
 
 static int failed(struct vhd_error *err, const char *what, int rc)
@@ -184,25 +191,54 @@ ssize_t nbd_tls_recv(struct nbd_tls_session *s, struct iovec *iov, int count)
 	return total;
 }
 
+/* The record that begins @skip bytes into @iov: in place, or gathered in the stage; its bytes. */
+static size_t gather(struct nbd_tls_session *s, const struct iovec *iov, int count, size_t skip,
+		     const void **out)
+{
+	size_t n = 0;
+
+	while (count && skip >= iov->iov_len) {
+		skip -= iov->iov_len;
+		iov++;
+		count--;
+	}
+	if (!count)
+		return 0;
+	if (count == 1 || iov->iov_len - skip >= RECORD) {
+		*out = (const uint8_t *)iov->iov_base + skip;
+		return iov->iov_len - skip < RECORD ? iov->iov_len - skip : RECORD;
+	}
+	for (; count && n < RECORD; iov++, count--) {
+		size_t part = iov->iov_len - skip < RECORD - n ? iov->iov_len - skip : RECORD - n;
+
+		memcpy(s->stage + n, (const uint8_t *)iov->iov_base + skip, part);
+		n += part;
+		skip = 0;
+	}
+	*out = s->stage;
+	return n;
+}
+
 ssize_t nbd_tls_send(struct nbd_tls_session *s, struct iovec *iov, int count)
 {
 	ssize_t total = 0;
 
-	for (int i = 0; i < count; i++) {
-		for (size_t at = 0; at < iov[i].iov_len;) {
-			/* after EAGAIN the same bytes must be offered again, and are: what was
-			 * not counted is where the next call begins */
-			ssize_t n = result(gnutls_record_send(s->session,
-							      (uint8_t *)iov[i].iov_base + at,
-							      iov[i].iov_len - at));
+	for (;;) {
+		const void *data = NULL;
+		size_t bytes = s->pending ? 0 : gather(s, iov, count, (size_t)total, &data);
+		ssize_t n;
 
-			if (n <= 0)
-				return total ? total : n;
-			at += (size_t)n;
-			total += n;
-		}
+		if (!s->pending && !bytes)
+			return total;
+		/* nothing given: the record that waits */
+		n = result(gnutls_record_send(s->session, data, bytes));
+		if (n == -EAGAIN && !s->pending)
+			s->pending = bytes;
+		if (n <= 0)
+			return total ? total : n;
+		s->pending = 0;
+		total += n;
 	}
-	return total;
 }
 
 bool nbd_tls_pending(struct nbd_tls_session *s)
