@@ -274,7 +274,7 @@ void world_close_vbd(struct world *w)
 	bool over = false;
 	struct vbd_op op = { .done = op_done, .owner = &over };
 
-	if (!w->vbd)
+	if (!vbd_size(w->vbd))
 		return;
 	vbd_close(w->vbd, true, 0, &op);
 	ck_assert(world_until(w, is_true, &over));
