@@ -13,6 +13,8 @@ const struct disk_type disk_types[] = {
 	{ "raw", raw_disk_open, false },
 	{ "ram", ram_disk_open, false },
 	{ "null", null_disk_open, false },
+	{ "log", log_disk_open, true },
+	{ "fault", fault_disk_open, true },
 	{ NULL, NULL, false },
 };
 

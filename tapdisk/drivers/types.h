@@ -24,10 +24,6 @@ struct vhd_io;
  * the io's descriptor, at start. */
 int raw_disk_wrap(struct vhd_io *io, struct engine_file *file, const struct disk_params *params,
 		  struct disk **out, struct vhd_error *err);
-/* The fault filter over @below, which passes on success. */
-int fault_disk_wrap(const char *rules, struct disk *below, struct disk **out,
-		    struct vhd_error *err);
-
 /* ── arguments (table.c) ── */
 
 /* "64M" to bytes, a multiple of 512, not 0.  -VHD_E_ARGUMENT. */

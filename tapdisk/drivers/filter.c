@@ -1,0 +1,86 @@
+/* filter.c - disks over another disk: opening, and passing on */
+#include "filter.h"
+
+#include "libvhd/error.h"
+
+static void completed(struct disk *below, struct request *req, int err)
+{
+	struct filter *f = below->owner;
+
+	f->answered(f, req, err);
+}
+
+static void event(struct disk *below, const char *what, const char *text)
+{
+	struct filter *f = below->owner;
+
+	if (f->disk.event)
+		f->disk.event(&f->disk, what, text);
+}
+
+int filter_open(struct filter *f, const char *type, const char *argument,
+		const struct disk_params *params, size_t *own, struct vhd_error *err)
+{
+	const char *below = disk_spec_below(argument, own);
+	int rc;
+
+	if (!below)
+		return error_set(
+			err, -VHD_E_ARGUMENT,
+			"cannot open '%s:%s': a comma and the disk below are missing, as in "
+			"%s:...,vhd:/disk.vhd",
+			type, argument, type);
+	rc = disk_open(below, params, &f->below, err);
+	if (rc < 0)
+		return rc;
+	list_init(&f->disk.peer);
+	f->disk.size = f->below->size;
+	f->disk.read_only = f->below->read_only;
+	f->disk.can_trim = f->below->can_trim;
+	f->disk.fast_zero = f->below->fast_zero;
+	f->disk.block_bytes = f->below->block_bytes;
+	return 0;
+}
+
+int filter_start(struct disk *disk, struct vhd_error *err)
+{
+	struct filter *f = filter_of(disk);
+	struct disk *below = f->below;
+
+	below->loop = disk->loop;
+	below->engine = disk->engine;
+	below->retry = disk->retry;
+	below->peers = disk->peers;
+	below->completed = completed;
+	below->event = event;
+	below->owner = f;
+	return below->ops->start(below, err);
+}
+
+void filter_quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg)
+{
+	struct disk *below = filter_of(disk)->below;
+
+	below->ops->quiesce(below, done, arg);
+}
+
+int filter_park(struct disk *disk, struct vhd_error *err)
+{
+	struct disk *below = filter_of(disk)->below;
+
+	return below->ops->park(below, err);
+}
+
+void filter_stop(struct disk *disk)
+{
+	struct disk *below = filter_of(disk)->below;
+
+	below->ops->stop(below);
+}
+
+unsigned filter_layers(const struct disk *disk, struct disk_layer_info *out, unsigned max)
+{
+	const struct disk *below = ((const struct filter *)disk)->below;
+
+	return below->ops->layers ? below->ops->layers(below, out, max) : 0;
+}
