@@ -141,7 +141,7 @@ static int scan_table(struct vhd_image *img, struct vhd_error *err)
 		.end_sector = end / VHD_SECTOR,
 	};
 	struct bat_scan *scan;
-	unsigned n = image_regions(img, regions);
+	unsigned n = image_regions(img, false, regions);
 	int rc = bat_scan_begin(&shape, true, note_fault, &l, &scan);
 
 	if (rc < 0)
@@ -219,7 +219,7 @@ static void batmap_params(const struct vhd_image *img, struct map_params *p)
 static uint64_t metadata_end(const struct vhd_image *img)
 {
 	struct image_region regions[IMAGE_REGIONS_MAX];
-	unsigned n = image_regions(img, regions);
+	unsigned n = image_regions(img, true, regions);
 	uint64_t end = img->data_start;
 
 	for (unsigned i = 0; i < n; i++)

@@ -14,8 +14,9 @@ struct image_region {
 };
 #define IMAGE_REGIONS_MAX (5 + VHD_LOCATORS)
 
-/* All metadata structures of a sparse image; returns their number. */
-unsigned image_regions(const struct vhd_image *image, struct image_region *out);
+/* All metadata structures of a sparse image; returns their number.  Of locators their texts, or
+ * with @rooms what is reserved for them: a claim, not to be held against blocks. */
+unsigned image_regions(const struct vhd_image *image, bool rooms, struct image_region *out);
 
 /* Open image->map anew, for reading or writing. */
 int image_open_map(struct vhd_image *image, bool writable, uint64_t cache_bytes);

@@ -9,8 +9,10 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "bitmap.h"
 #include "error.h"
 #include "image-private.h"
+#include "locator.h"
 
 static int refuse(const struct vhd_image *img, struct vhd_error *err)
 {
@@ -35,6 +37,28 @@ static int refuse(const struct vhd_image *img, struct vhd_error *err)
 				"cannot write '%s': %u entries of its block table are wrong, the "
 				"first is of block %u; see vhd-util check",
 				name, img->bad_count, img->bad[0]);
+	return 0;
+}
+
+/* A locator that ends behind the file: what is written there later would be its text, and that
+ * block be taken for one that lies over metadata. */
+static int refuse_behind(const struct vhd_image *img, struct vhd_error *err)
+{
+	uint64_t stride = bitmap_stride(img->block_sectors) + 2 * VHD_ALIGN / VHD_SECTOR;
+	uint64_t reach = img->file_bytes + (img->blocks + 1ull) * stride * VHD_SECTOR;
+
+	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
+		const struct vhd_locator_entry *e = &img->header.locators[i];
+
+		if (!locator_usable(e, img->file_bytes) && locator_usable(e, reach))
+			return error_at(err, -VHD_E_LOCATOR,
+					img->header_offset + HEADER_LOCATORS +
+						i * VHD_LOCATOR_BYTES,
+					"cannot write '%s': its parent locator %u names %u bytes "
+					"at offset %llu, behind the end of the file, where new "
+					"data would go",
+					img->io->name, i, e->length, (unsigned long long)e->offset);
+	}
 	return 0;
 }
 
@@ -168,6 +192,8 @@ int image_begin_write(struct vhd_image *img, uint64_t cache_bytes, struct vhd_er
 			return rc;
 	}
 	rc = refuse(img, err);
+	if (!rc && sparse)
+		rc = refuse_behind(img, err);
 	if (!rc)
 		rc = restore_footers(img, err);
 	if (!rc && sparse)

@@ -424,7 +424,7 @@ bool image_parent_is_raw(const struct vhd_image *img)
 
 /* ── places ── */
 
-unsigned image_regions(const struct vhd_image *img, struct image_region *out)
+unsigned image_regions(const struct vhd_image *img, bool rooms, struct image_region *out)
 {
 	unsigned n = 0;
 
@@ -443,7 +443,7 @@ unsigned image_regions(const struct vhd_image *img, struct image_region *out)
 	}
 	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
 		const struct vhd_locator_entry *e = &img->header.locators[i];
-		uint64_t room = number_max(header_locator_room(e), e->length);
+		uint64_t room = rooms ? number_max(header_locator_room(e), e->length) : e->length;
 
 		if (locator_usable(e, img->file_bytes) &&
 		    number_within(e->offset, room, img->file_bytes))
@@ -455,7 +455,7 @@ unsigned image_regions(const struct vhd_image *img, struct image_region *out)
 bool image_is_free(const struct vhd_image *img, uint64_t offset, uint64_t length)
 {
 	struct image_region regions[IMAGE_REGIONS_MAX];
-	unsigned n = image_regions(img, regions);
+	unsigned n = image_regions(img, true, regions);
 
 	for (unsigned i = 0; i < n; i++)
 		if (number_overlap(offset, length, regions[i].offset, regions[i].length))
@@ -475,7 +475,7 @@ uint64_t image_end_of_data(const struct vhd_image *img)
 	if (!footer_is_sparse(&img->footer))
 		return img->size;
 	end = number_max(img->data_start, img->totals.end_sector * VHD_SECTOR);
-	n = image_regions(img, regions);
+	n = image_regions(img, true, regions);
 	for (unsigned i = 0; i < n; i++)
 		end = number_max(end, regions[i].offset + regions[i].length);
 	if (img->map)

@@ -221,7 +221,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (image) {
 		examine(image, where, &start);
 		image_close(image);
-		if (options & OPTION_WRITE && start.count)
+		/* the copy alone is for looking */
+		if (options & OPTION_WRITE && !(options & OPTION_BACKUP) && start.count)
 			write_image(disk, flags, where, &start);
 	}
 	mem_disk_free(disk);
