@@ -39,6 +39,7 @@ static bool device;
 static unsigned unit; /* offsets and lengths are multiples of it */
 static unsigned busy, left, wrong;
 static struct loop_task more;
+static char path[64], loop_device[64]; /* "": none */
 
 static bool overlaps(uint64_t offset, uint64_t length)
 {
@@ -191,10 +192,10 @@ static void compare_all(int fd)
 }
 
 /* @align: of sectors, pretended; 0: what it is. */
-static void play(const char *path, enum engine_kind kind, int flags, unsigned align, unsigned step,
+static void play(const char *name, enum engine_kind kind, int flags, unsigned align, unsigned step,
 		 unsigned operations)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC | flags), plain = open(path, O_RDWR | O_CLOEXEC);
+	int fd = open(name, O_RDWR | O_CLOEXEC | flags), plain = open(name, O_RDWR | O_CLOEXEC);
 	struct engine_file_params params = {
 		.fd = fd, .buffered_fd = -1, .device = device, .writable = true
 	};
@@ -238,7 +239,23 @@ static void play(const char *path, enum engine_kind kind, int flags, unsigned al
 
 static const enum engine_kind kinds[] = { ENGINE_URING, ENGINE_AIO, ENGINE_THREADS, ENGINE_AUTO };
 
-static void make_file(char *path, const char *folder)
+/* After a failure too. */
+static void remove_files(void)
+{
+	char command[128];
+
+	if (loop_device[0]) {
+		snprintf(command, sizeof(command), "losetup -d %s", loop_device);
+		if (system(command) != 0)
+			fprintf(stderr, "cannot do: %s\n", command);
+	}
+	loop_device[0] = 0;
+	if (path[0])
+		unlink(path);
+	path[0] = 0;
+}
+
+static void make_file(const char *folder)
 {
 	int fd;
 
@@ -250,17 +267,14 @@ static void make_file(char *path, const char *folder)
 
 static void files_in(const char *folder, enum engine_kind kind, unsigned operations)
 {
-	char path[64];
-
 	device = false;
-	make_file(path, folder);
+	make_file(folder);
 	play(path, kind, O_DIRECT, 0, 4096, operations);
 	play(path, kind, O_DIRECT, 0, 512, operations);
 	play(path, kind, O_DIRECT, 0, 1, operations);
 	play(path, kind, O_DIRECT, 4096, 512, operations); /* as on disks with large sectors */
 	play(path, kind, O_DIRECT, 4096, 1, operations);
 	play(path, kind, 0, 0, 1, operations);
-	unlink(path);
 }
 
 START_TEST(files_on_disk)
@@ -290,16 +304,16 @@ static bool run_command(const char *command, char *out, size_t bytes)
 
 START_TEST(large_sectors)
 {
-	char path[64], command[256], dev[64];
+	char command[256], *dev = loop_device;
 	int sector = 0, fd;
 
-	make_file(path, "/var/tmp");
+	make_file("/var/tmp");
 	ck_assert_int_eq(truncate(path, MAX_BYTES), 0);
 	snprintf(command, sizeof(command),
 		 "losetup -f --show -b 4096 --direct-io=on %s 2>/dev/null", path);
-	if (geteuid() != 0 || !run_command(command, dev, sizeof(dev))) {
+	if (geteuid() != 0 || !run_command(command, dev, sizeof(loop_device))) {
 		fprintf(stderr, "no loop devices here: not tried\n");
-		unlink(path);
+		dev[0] = 0;
 		return;
 	}
 	fd = open(dev, O_RDONLY);
@@ -311,9 +325,6 @@ START_TEST(large_sectors)
 	play(dev, kinds[_i], O_DIRECT, 0, 512, 100);
 	play(dev, kinds[_i], O_DIRECT, 0, 1, 100);
 	play(dev, kinds[_i], 0, 0, 512, 100);
-	snprintf(command, sizeof(command), "losetup -d %s", dev);
-	ck_assert_int_eq(system(command), 0);
-	unlink(path);
 }
 END_TEST
 
@@ -332,6 +343,7 @@ int main(void)
 		slots[i].memory = aligned_alloc(4096, 4096 * ((MAX_OP + 8191) / 4096));
 	more.run = start_more;
 	tcase_set_timeout(tc, 120);
+	tcase_add_checked_fixture(tc, NULL, remove_files);
 	tcase_add_loop_test(tc, files_on_disk, 0, count);
 	tcase_add_loop_test(tc, files_in_memory, 0, count);
 	tcase_add_loop_test(tc, large_sectors, 0, count);
