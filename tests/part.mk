@@ -55,9 +55,12 @@ $(TEST_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/lib/tools/%.o $(TEST_LIB_OBJ
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) $(LDLIBS_TEST)
 
 # a fuzz target with a main that replays its corpus: needs no fuzzer
+FUZZ_TAPDISK := fuzz_nbd # targets that run the server
+$(patsubst %,$(BUILD)/tests/fuzz/%-replay,$(FUZZ_TAPDISK)): $(TAPDISK_OBJ)
+$(patsubst %,$(BUILD)/tests/fuzz/%-replay,$(FUZZ_TAPDISK)) $(patsubst %,build/fuzz/%,$(FUZZ_TAPDISK)): FUZZ_LIBS = $(TAPDISK_LIBS)
 $(FUZZ_REPLAY): $(BUILD)/tests/fuzz/%-replay: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/replay.o $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(or $(FUZZ_LIBS),$(LIB_LIBS))
 
 # with a fuzzer: all objects anew, so that it sees what every branch does
 FUZZ_CC := clang -std=gnu17 -O1 -g -fno-sanitize-recover=all -D_GNU_SOURCE -pthread
@@ -66,8 +69,9 @@ build/fuzz/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,FUZZCC,$<)$(FUZZ_CC) -fsanitize=fuzzer-no-link,address,undefined \
 	  -DVHD_VERSION_TEXT='"$(VERSION)"' -I. -MMD -MP -c -o $@ $<
+$(patsubst %,build/fuzz/%,$(FUZZ_TAPDISK)): $(patsubst %.c,build/fuzz/obj/%.o,$(TAPDISK_SRC))
 build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o $(FUZZ_LIB_OBJ)
-	$(call say,FUZZ,$@)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIB_LIBS)
+	$(call say,FUZZ,$@)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(or $(FUZZ_LIBS),$(LIB_LIBS))
 -include $(shell find build/fuzz/obj -name '*.d' 2>/dev/null)
 
 check:
