@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# NBD over TLS with the clients people use: pre-shared keys, certificates, and those without
+# shellcheck source=tests/serve/nbd.inc
+. "$(dirname "$0")/nbd.inc"
+need nbdinfo nbdcopy qemu-img certtool psktool
+
+vhd-util create -n d.vhd -s 16 || fail "create"
+dd if=/dev/urandom of=random bs=1M count=8 2>/dev/null
+
+# refuses CMD…: it fails by itself, and the server lives
+refuses() {
+	local status=0
+	timeout 20 "$@" >/dev/null 2>&1 || status=$?
+	[ $status != 0 ] && [ $status -lt 124 ] || fail "$*: status $status"
+}
+
+# ── pre-shared keys ──
+mkdir keys other
+psktool -u alice -p keys/keys.psk >/dev/null 2>&1 || fail "psktool"
+psktool -u alice -p other/keys.psk >/dev/null 2>&1 || fail "psktool"
+chmod 644 keys/keys.psk
+check_status 13 timeout 20 tapdisk vhd:d.vhd --nbd "unix:$T/s" --run-dir "$T/run" --tls-psk keys/keys.psk
+chmod 600 keys/keys.psk
+serve s --name disk --tls-psk keys/keys.psk vhd:d.vhd
+tls="nbds+unix://alice@/disk?socket=$T/s&tls-psk-file=$T/keys/keys.psk"
+timeout 20 nbdinfo --json "$tls" >info || fail "nbdinfo"
+grep -q '"TLS": true' info || fail "no TLS: $(cat info)"
+timeout 60 nbdcopy --connections=2 random "$tls" || fail "nbdcopy there"
+timeout 60 nbdcopy "$tls" back || fail "nbdcopy back"
+cmp -n $((8 << 20)) random back || fail "not the same through TLS"
+qemu_tls=(--object "tls-creds-psk,id=t0,endpoint=client,dir=$T/keys,username=alice")
+timeout 20 qemu-img info "${qemu_tls[@]}" --image-opts \
+	"driver=nbd,server.type=unix,server.path=$T/s,export=disk,tls-creds=t0" >info || fail "qemu-img info"
+grep -q "virtual size: 16 MiB" info || fail "qemu-img info: $(cat info)"
+refuses nbdinfo "nbd+unix:///disk?socket=$T/s"
+refuses nbdinfo --list "nbd+unix:///disk?socket=$T/s"
+refuses nbdinfo "nbds+unix://bob@/disk?socket=$T/s&tls-psk-file=$T/keys/keys.psk"
+refuses nbdinfo "nbds+unix://alice@/disk?socket=$T/s&tls-psk-file=$T/other/keys.psk"
+timeout 20 nbdinfo --size "$tls" >/dev/null || fail "it serves no more"
+unserve s
+
+# offered: both ways
+serve s --name disk --tls offer --tls-psk keys/keys.psk vhd:d.vhd
+timeout 20 nbdinfo --size "$tls" >/dev/null || fail "TLS that is offered"
+timeout 20 nbdinfo --size "$(served s disk)" >/dev/null || fail "in clear where TLS is offered"
+unserve s
+# no TLS: a client that wants it goes away
+serve s --name disk vhd:d.vhd
+refuses nbdinfo "$tls"
+timeout 20 nbdinfo --size "$(served s disk)" >/dev/null || fail "in clear"
+unserve s
+
+# ── certificates ──
+mkdir ca server client stranger
+# authority DIR: a new one
+authority() {
+	certtool --generate-privkey --key-type ecdsa --outfile "$1/ca-key.pem" 2>/dev/null
+	printf 'cn = "%s"\nca\ncert_signing_key\nexpiration_days = 30\n' "$1" >template
+	certtool --generate-self-signed --load-privkey "$1/ca-key.pem" --template template --outfile "$1/ca-cert.pem" 2>/dev/null
+}
+# certificate DIR ROLE AUTHORITY: DIR/ROLE-{key,cert}.pem
+certificate() {
+	certtool --generate-privkey --key-type ecdsa --outfile "$1/$2-key.pem" 2>/dev/null
+	printf 'cn = localhost\ndns_name = localhost\nip_address = 127.0.0.1\ntls_www_%s\nsigning_key\nexpiration_days = 30\n' "$2" >template
+	certtool --generate-certificate --load-ca-certificate "$3/ca-cert.pem" --load-ca-privkey "$3/ca-key.pem" \
+		--load-privkey "$1/$2-key.pem" --template template --outfile "$1/$2-cert.pem" 2>/dev/null
+}
+authority ca
+authority stranger
+certificate server server ca
+certificate client client ca
+certificate stranger client stranger
+for dir in server client; do cp ca/ca-cert.pem "$dir"; done
+[ -s server/server-cert.pem ] && [ -s client/client-cert.pem ] || fail "certtool"
+# one that trusts the server, but is nobody here
+mkdir unknown
+cp ca/ca-cert.pem stranger/client-cert.pem stranger/client-key.pem unknown
+serve s --name disk --tls-certs server --nbd tcp:127.0.0.1:0 vhd:d.vhd
+tls="nbds+unix:///disk?socket=$T/s&tls-certificates=$T/client&tls-hostname=localhost"
+timeout 20 nbdinfo --json "$tls" >info || fail "nbdinfo with certificates"
+grep -q '"TLS": true' info || fail "no TLS: $(cat info)"
+timeout 60 nbdcopy "$tls" back || fail "nbdcopy with certificates"
+cmp -n $((8 << 20)) random back || fail "not the same through TLS with certificates"
+timeout 20 qemu-img info --object "tls-creds-x509,id=t0,endpoint=client,dir=$T/client" --image-opts \
+	"driver=nbd,server.type=unix,server.path=$T/s,export=disk,tls-creds=t0,tls-hostname=localhost" >info || fail "qemu-img"
+refuses nbdinfo "nbd+unix:///disk?socket=$T/s"
+refuses nbdinfo "nbds+unix:///disk?socket=$T/s&tls-certificates=$T/unknown&tls-hostname=localhost"
+timeout 20 nbdinfo --size "$tls" >/dev/null || fail "it serves no more"
+unserve s
+exit 0
