@@ -147,12 +147,12 @@ io 'write -P 5 0 64k' 'write -z -u 0 32k' 'read -P 0 0 32k' 'read -P 5 32k 32k' 
 
 # ── verified load on two connections at once ──
 fio_job() {
-	timeout 100 fio --name="v$1" --ioengine=nbd --uri="$uri" --rw=randrw --bs="$2" --iodepth=32 --offset="$1m" --size=16m \
+	timeout 100 fio --name="v$1" --ioengine=nbd --uri="$uri" --rw=randrw --bsrange="$2" --iodepth=32 --offset="$1m" --size=16m \
 		--verify=crc32c --verify_fatal=1 --randrepeat=0 --fsync=32 >"fio$1" 2>&1
 }
-fio_job 0 4k & a=$!
-fio_job 32 512-64k || fail "fio: $(tail -n 5 fio32)"
-wait $a || fail "fio: $(tail -n 5 fio0)"
+fio_job 0 4k-4k & a=$!
+fio_job 32 512-64k || fail "fio: $(cat fio32)"
+wait $a || fail "fio: $(cat fio0)"
 unserve s
 check_status 0 vhd-util check -n top.vhd
 

@@ -180,8 +180,7 @@ static void tls_begin(const char *user)
 							   GNUTLS_PSK_KEY_HEX),
 			 0);
 	ck_assert_int_eq(gnutls_init(&session, GNUTLS_CLIENT | GNUTLS_NONBLOCK), 0);
-	ck_assert_int_eq(gnutls_priority_set_direct(session,
-						    "NORMAL:+ECDHE-PSK:+DHE-PSK:+PSK",
+	ck_assert_int_eq(gnutls_priority_set_direct(session, "NORMAL:+ECDHE-PSK:+DHE-PSK:+PSK",
 						    NULL),
 			 0);
 	ck_assert_int_eq(gnutls_credentials_set(session, GNUTLS_CRD_PSK, credentials), 0);
