@@ -33,9 +33,12 @@ while True:
     n += 1
     for h in disks:
         h.pwrite(struct.pack(">Q", n) * 64, 4096); h.flush()
+    if n == 1:
+        open("written", "w").close()
 PY
 timeout 200 /usr/bin/python3 writer.py "${s[a]}" "${s[b]}" "${s[c]}" 2>writer.err &
 writer=$!
+wait_for 20 test -e written
 number() { vhd-util read -n "$1" -r 8 -c 1 2>/dev/null | head -c 8 | od -An -tu8 --endian=big | tr -d ' '; }
 all_running() { [ "$(tap-ctl list | grep -c 'state=0x0 ')" = 3 ]; }
 
