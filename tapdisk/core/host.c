@@ -1,10 +1,10 @@
 /* host.c - all the VBDs of a process, and whose turn it is
  *
  * VBDs share the engine.  A request weighs 1 and 1 more for each 64 KiB.  While all
- * that is with the disks weighs less than HOST_LOAD, requests start as they come.
+ * that is with the disks weighs less than the host's room, requests start as they come.
  * Beyond, one VBD's requests would only queue up in front of the others': they
  * wait, and VBDs take turns as others are answered.  A VBD with less than its share
- * (HOST_LOAD by the number of busy VBDs) with the disks does not wait, so one whose
+ * (the room by the number of busy VBDs) with the disks does not wait, so one whose
  * storage is stuck does not take the others' room.
  */
 #include "host.h"
@@ -12,7 +12,7 @@
 #include "libvhd/base/number.h"
 #include "vbd-private.h"
 
-#define HOST_LOAD 512u
+#define HOST_ROOM 512u
 
 static int open_image(struct host *host, const char *spec, const struct disk_params *params,
 		      struct disk **out, struct vhd_error *err)
@@ -23,7 +23,9 @@ static int open_image(struct host *host, const char *spec, const struct disk_par
 
 void host_init(struct host *host, struct loop *loop, struct engine *engine)
 {
-	*host = (struct host){ .loop = loop, .engine = engine, .open = open_image };
+	*host = (struct host){
+		.loop = loop, .engine = engine, .open = open_image, .room = HOST_ROOM
+	};
 	list_init(&host->vbds);
 	list_init(&host->disks);
 	list_init(&host->waiting);
@@ -87,9 +89,10 @@ void host_remove(struct vbd *vbd)
 static bool may_start(const struct vbd *vbd, uint64_t load, bool first)
 {
 	const struct host *host = vbd->host;
-	uint64_t share = HOST_LOAD / (host->active + !vbd->load);
+	uint64_t share = host->room / (host->active + !vbd->load);
 
-	return !vbd->load || vbd->load + load <= share || (first && host->load + load <= HOST_LOAD);
+	return !vbd->load || vbd->load + load <= share ||
+	       (first && host->load + load <= host->room);
 }
 
 void host_count(struct vbd *vbd, uint64_t load)

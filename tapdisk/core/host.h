@@ -13,6 +13,7 @@ struct host {
 	int (*open)(struct host *host, const char *spec, const struct disk_params *params,
 		    struct disk **out, struct vhd_error *err);
 	/* fair shares: host.c */
+	uint64_t room; /* for load */
 	struct list waiting;
 	uint64_t load;
 	unsigned active;

@@ -223,6 +223,7 @@ void vbd_submit(struct vbd *vbd, struct request *req)
 	req->started_ns = vbd_now(vbd);
 	req->err = 0;
 	req->extent_count = 0;
+	req->all_zero = false;
 	memset(req->core, 0, sizeof(req->core));
 	vbd->stats.outstanding++;
 	if (vbd->gate == GATE_SHUT) {

@@ -4,7 +4,9 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "libvhd/base/number.h"
 #include "libvhd/io.h"
 #include "tapdisk/engine/retry.h"
 
@@ -44,7 +46,10 @@ static struct world {
 struct work_link {
 	struct list link;
 	struct loop_work *work;
+	bool worked; /* not yet told */
 };
+
+enum { IO_WAITS, IO_PERFORMED }; /* engine_io.state[0] */
 
 void sim_open(struct rng *rng, struct loop **loop, struct engine **engine)
 {
@@ -189,22 +194,34 @@ void engine_file_close(struct engine_file *file)
 
 void engine_submit(struct engine *engine, struct engine_io *io)
 {
+	io->state[0] = IO_WAITS;
 	list_append(&engine->flying, &io->link);
 	engine->count++;
+}
+
+/* Behind the end of the file: zeros. */
+static int read_some(struct vhd_io *f, struct engine_io *io)
+{
+	uint64_t size, have;
+	int rc = io_size(f, &size);
+
+	if (rc < 0)
+		return rc;
+	have = io->offset < size ? number_min(io->length, size - io->offset) : 0;
+	memset((uint8_t *)io->buf + have, 0, io->length - have);
+	return have ? io_read(f, io->buf, have, io->offset) : 0;
 }
 
 static int perform(struct engine_io *io)
 {
 	struct vhd_io *f = io->file->io;
-	int rc;
 
 	if (w.per_mille && rng_below(w.rng, 1000) < w.per_mille &&
 	    (io->op != ENGINE_SYNC || w.sync_faults))
 		return rng_chance(w.rng, 50) ? -EIO : -ENOSPC;
 	switch (io->op) {
 	case ENGINE_READ:
-		rc = io_read(f, io->buf, io->length, io->offset);
-		return rc;
+		return read_some(f, io);
 	case ENGINE_WRITE:
 		return io_write(f, io->buf, io->length, io->offset);
 	case ENGINE_SYNC:
@@ -219,6 +236,7 @@ static int perform(struct engine_io *io)
 	return -EINVAL;
 }
 
+/* What is done may be told much later, and others come between. */
 static void complete_one(void)
 {
 	uint64_t n = rng_below(w.rng, w.engine.count);
@@ -228,9 +246,14 @@ static void complete_one(void)
 	while (n--)
 		l = l->next;
 	io = list_entry(l, struct engine_io, link);
+	if (io->state[0] == IO_WAITS) {
+		io->err = perform(io);
+		io->state[0] = IO_PERFORMED;
+		if (rng_chance(w.rng, 50))
+			return;
+	}
 	list_remove(l);
 	w.engine.count--;
-	io->err = perform(io);
 	if (io->err && io->retry && retry_hold(io->retry, io, io->err))
 		return;
 	io->done(io);
@@ -257,11 +280,17 @@ static bool fire_timer(void)
 
 static void do_work(void)
 {
-	struct work_link *l = list_entry(list_pop(&w.loop.works), struct work_link, link);
+	struct work_link *l = list_entry(w.loop.works.next, struct work_link, link);
 	struct loop_work *work = l->work;
 
+	if (!l->worked) {
+		l->worked = true;
+		work->work(work);
+		if (rng_chance(w.rng, 50))
+			return;
+	}
+	list_remove(&l->link);
 	free(l);
-	work->work(work);
 	work->done(work);
 }
 

@@ -1,8 +1,9 @@
 /* sim.h - a world in which a seed decides time and order: loop.h and engine.h over storage in memory
  *
  * Programs of tests/sim link this loop and this engine instead of the real ones.  Nothing
- * happens but in sim_step(): the tasks put off, then one thing, chosen at random: an operation
- * completes, a thread's work is done, or, when nothing else can, time goes on to the next timer.
+ * happens but in sim_step(): the tasks put off, then one thing, chosen at random: an operation takes
+ * effect or its end is told, a thread works or its end is told, or, when nothing else can, time goes
+ * on to the next timer.
  */
 #ifndef TEST_SIM_H
 #define TEST_SIM_H

@@ -291,7 +291,8 @@ static void written(struct slot *slot)
 		join(slot, n, r->err || r->op == REQUEST_TRIM);
 		s.cells[n].writers--;
 	}
-	if (!r->err && (r->flags & REQUEST_FUA))
+	/* a trim that did nothing has nothing to make durable: not what was written before */
+	if (!r->err && (r->flags & REQUEST_FUA) && r->op != REQUEST_TRIM)
 		for (uint64_t n = first_of(r); n < end_of(r); n++)
 			while (s.cells[n].count > s.cells[n].either)
 				drop_first(&s.cells[n]);
