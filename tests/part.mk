@@ -45,6 +45,11 @@ $(TAPDISK_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(TAP
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS) -lcheck -lsubunit -lrt -lm
 # the world of the NBD tests
 $(filter $(BUILD)/tests/tapdisk/check_nbd_%,$(TAPDISK_TESTS)): $(call obj,$(wildcard tests/tapdisk/nbd-*.c))
+# speed of a room alone, for `perf`
+BENCH_TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
+$(BENCH_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TAPDISK_OBJ) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS)
 $(SIM_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SIM_OBJ) $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -lcheck -lsubunit -lrt -lm
@@ -79,7 +84,7 @@ check:
 	$(Q)$(MAKE) --no-print-directory check-run
 
 .PHONY: check-run test-programs
-test-programs: all $(TEST_PROGS) $(TAPDISK_TESTS) $(SIM_TESTS) $(TEST_TOOLS) $(FUZZ_REPLAY)
+test-programs: all $(TEST_PROGS) $(TAPDISK_TESTS) $(SIM_TESTS) $(TEST_TOOLS) $(BENCH_TOOLS) $(FUZZ_REPLAY)
 check-run: test-programs
 	$(Q)BUILD=$(BUILD) SAN='$(SAN)' tests/run '$(TEST)'
 

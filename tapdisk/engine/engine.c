@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "engine-private.h"
 #include "libvhd/base/number.h"
@@ -79,7 +80,11 @@ static int64_t move_now(const struct transfer *t)
 {
 	ssize_t n;
 
-	if (t->op == ENGINE_READ)
+	if (t->iov_count == 1 && t->op == ENGINE_READ)
+		n = pread(t->fd, t->iov->iov_base, t->iov->iov_len, (off_t)t->offset);
+	else if (t->iov_count == 1)
+		n = pwrite(t->fd, t->iov->iov_base, t->iov->iov_len, (off_t)t->offset);
+	else if (t->op == ENGINE_READ)
 		n = preadv(t->fd, t->iov, (int)t->iov_count, (off_t)t->offset);
 	else
 		n = pwritev(t->fd, t->iov, (int)t->iov_count, (off_t)t->offset);

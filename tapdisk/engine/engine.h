@@ -2,9 +2,12 @@
  *
  *   engine.c     the common part: queue of this turn, merging, completion, files
  *   merge.c      neighbouring requests become one vectored operation
- *   unaligned.c  what a direct descriptor cannot take as it is: bounce and read-modify-write
+ *   unaligned.c  what is done piece by piece: bounce, read-modify-write, zeroes
+ *   span.c       changes of one sector that exclude each other (ORDER 12)
+ *   file.c       what a descriptor can take
  *   retry.c      transient errors wait and are tried again
- *   uring.c aio.c threads.c    one back end each; sim is in tests/sim
+ *   uring.c aio.c threads.c worker.c    one back end each, and plain system calls in threads;
+ *                sim is in tests/sim
  *
  * engine_submit() only queues; once per turn everything queued goes down in one
  * batch; what completes at once is reported in the same turn.  done() is never
@@ -29,7 +32,8 @@ enum engine_op {
 	ENGINE_WRITE, /* extends the file where it ends behind its end */
 	ENGINE_SYNC, /* fdatasync: writes, zeroes, punches, truncates completed before are durable */
 	ENGINE_PUNCH, /* reads as zeros afterwards, space given back where possible */
-	ENGINE_ZERO, /* reads as zeros afterwards; space stays or becomes allocated where possible */
+	ENGINE_ZERO,  /* reads as zeros afterwards; space stays or becomes allocated where possible.
+		      * Neither changes the size of a file */
 	ENGINE_TRUNCATE, /* offset: the new size; devices: nothing */
 };
 
@@ -53,15 +57,17 @@ struct engine_io {
 
 enum engine_kind { ENGINE_AUTO, ENGINE_URING, ENGINE_AIO, ENGINE_THREADS };
 
-/* ENGINE_AUTO: io_uring where the kernel lets us, else libaio.  @depth: operations in flight at
- * the most; more wait in the queue. */
+/* ENGINE_AUTO: io_uring where the kernel lets us, else libaio, else threads; files on tmpfs, which
+ * are copied rather than read, at once in the loop.  @depth: operations in flight at the most;
+ * more wait in the queue.  To be called, used and closed in the loop's thread. */
 int engine_open(struct loop *loop, enum engine_kind kind, unsigned depth, struct engine **out);
 void engine_close(struct engine *engine);	      /* nothing is in flight.  NULL is fine */
 const char *engine_name(const struct engine *engine); /* "io_uring", "libaio", "threads" */
 
 struct engine_file_params {
 	int fd;		 /* borrowed; O_DIRECT or not: asked of the descriptor */
-	int buffered_fd; /* the same file without O_DIRECT, or -1; borrowed */
+	int buffered_fd; /* the same file without O_DIRECT, or -1: opened here when it is needed;
+			  * borrowed */
 	bool device;	 /* a block device */
 	bool writable;
 };

@@ -3,13 +3,19 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tapdisk/engine/engine.h"
@@ -393,6 +399,52 @@ START_TEST(names)
 }
 END_TEST
 
+/* In a child: no io_uring, and, if @aio_too, no libaio.  Exit status 0 if AUTO opens @name. */
+static int auto_opens(bool aio_too, const char *name)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, aio_too ? SYS_io_setup : SYS_io_uring_setup, 1,
+			 0),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+	struct loop *l;
+	struct engine *e;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+		return 77;
+	if (loop_open(&l) < 0 || engine_open(l, ENGINE_AUTO, 8, &e) < 0)
+		return 1;
+	if (strcmp(engine_name(e), name) != 0)
+		return 2;
+	engine_close(e);
+	if (engine_open(l, ENGINE_URING, 8, &e) != -EPERM) /* asked for by name: refused */
+		return 3;
+	loop_close(l);
+	return 0;
+}
+
+START_TEST(auto_takes_what_is_allowed)
+{
+	int status;
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0)
+		_exit(auto_opens(_i, _i ? "threads" : "libaio"));
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		fprintf(stderr, "no seccomp: not tried\n");
+	else
+		ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("engine");
@@ -414,6 +466,7 @@ int main(void)
 	tcase_add_loop_test(tc, steady_state_allocates_nothing, 0, KINDS);
 	tcase_add_loop_test(tc, idle_does_not_wake, 0, KINDS);
 	tcase_add_loop_test(tc, names, 0, KINDS);
+	tcase_add_loop_test(tc, auto_takes_what_is_allowed, 0, 2);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_set_fork_status(runner, CK_NOFORK);
