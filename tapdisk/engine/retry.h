@@ -28,8 +28,8 @@ void retry_close(struct retry *retry); /* nothing waits.  NULL is fine */
 void retry_set_time(struct retry *retry, uint64_t time_ns);
 /* Try everything that waits, now. */
 void retry_now(struct retry *retry);
-/* Every operation that waits completes with -ECANCELED, after this returned, and so does every one that would begin
- * to wait, until retry_resume: for pause and close. */
+/* Every operation that waits completes with -ECANCELED, after this returned, and so does every
+ * one that would begin to wait, until retry_resume: for pause and close. */
 void retry_abort(struct retry *retry);
 void retry_resume(struct retry *retry);
 /* Operations that failed and are not done yet: they wait, or are being tried again. */
