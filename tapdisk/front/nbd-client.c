@@ -208,7 +208,8 @@ static void negotiate(struct nbd_client *c)
 {
 	if (!nbd_stream_send_out(c))
 		return;
-	if (c->eof) {
+	/* what was asked before the end is answered, within the time for all of it */
+	if (c->eof && c->out_at == c->out_end) {
 		nbd_client_close(c);
 	} else if (c->tls_waiting && c->out_at == c->out_end) {
 		c->tls_waiting = false;

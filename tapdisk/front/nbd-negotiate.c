@@ -19,8 +19,8 @@ static uint8_t *out_room(struct nbd_client *c, size_t bytes)
 	uint8_t *p;
 
 	if (c->out_end + bytes > c->out_room) {
-		size_t room = number_max(2 * c->out_room,
-					 number_round_up(c->out_end + bytes, 4096));
+		size_t want = number_round_up(c->out_end + bytes, 4096);
+		size_t room = number_max(want, number_min(2 * c->out_room, OUT_MAX));
 		uint8_t *grown = room <= OUT_MAX ? realloc(c->out, room) : NULL;
 
 		if (!grown) {
@@ -251,16 +251,16 @@ static void switch_on(struct nbd_client *c, uint32_t option, size_t length, bool
 
 static void option_in(struct nbd_client *c, uint32_t option, const uint8_t *data, size_t length)
 {
+	if (!c->fixed && option != NBD_OPT_EXPORT_NAME && option != NBD_OPT_ABORT) {
+		invalid(c, option, "only EXPORT_NAME without the fixed newstyle handshake");
+		return;
+	}
 	if (c->server->tls_mode == NBD_TLS_REQUIRED && !c->tls_on && option != NBD_OPT_STARTTLS &&
 	    option != NBD_OPT_ABORT) {
 		if (option == NBD_OPT_EXPORT_NAME)
 			nbd_client_fail(c, "EXPORT_NAME without TLS");
 		else
 			nbd_negotiate_error(c, option, NBD_REP_ERR_TLS_REQD, "STARTTLS first");
-		return;
-	}
-	if (!c->fixed && option != NBD_OPT_EXPORT_NAME && option != NBD_OPT_ABORT) {
-		invalid(c, option, "only EXPORT_NAME without the fixed newstyle handshake");
 		return;
 	}
 	switch (option) {

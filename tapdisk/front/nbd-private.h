@@ -273,7 +273,7 @@ int nbd_tls_session_open(struct nbd_tls_server *tls, int fd, struct nbd_tls_sess
 int nbd_tls_shake(struct nbd_tls_session *s, unsigned *events);
 ssize_t nbd_tls_recv(struct nbd_tls_session *s, struct iovec *iov, int count);
 ssize_t nbd_tls_send(struct nbd_tls_session *s, struct iovec *iov, int count);
-/* Decrypted bytes wait that no event on the socket will tell of. */
+/* Decrypted bytes, or the end, wait that no event on the socket will tell of. */
 bool nbd_tls_pending(struct nbd_tls_session *s);
 void nbd_tls_session_close(struct nbd_tls_session *s);
 

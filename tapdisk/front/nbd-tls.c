@@ -28,6 +28,7 @@ struct nbd_tls_server {
 struct nbd_tls_session {
 	gnutls_session_t session;
 	size_t pending; /* bytes of the record that waits */
+	bool over;	/* the end, or a failure, came behind bytes that were given out */
 	uint8_t stage[RECORD];
 };
 
@@ -182,8 +183,10 @@ ssize_t nbd_tls_recv(struct nbd_tls_session *s, struct iovec *iov, int count)
 							      (uint8_t *)iov[i].iov_base + at,
 							      iov[i].iov_len - at));
 
-			if (n <= 0)
+			if (n <= 0) {
+				s->over = n != -EAGAIN;
 				return total ? total : n;
+			}
 			at += (size_t)n;
 			total += n;
 		}
@@ -243,7 +246,7 @@ ssize_t nbd_tls_send(struct nbd_tls_session *s, struct iovec *iov, int count)
 
 bool nbd_tls_pending(struct nbd_tls_session *s)
 {
-	return gnutls_record_check_pending(s->session) > 0;
+	return s->over || gnutls_record_check_pending(s->session) > 0;
 }
 
 void nbd_tls_session_close(struct nbd_tls_session *s)

@@ -80,9 +80,10 @@ START_TEST(required)
 	wire_greet(&c, 3);
 	ck_assert(wire_option(&c, NBD_OPT_EXPORT_NAME, "disk", 4));
 	ck_assert(wire_ends(&c));
-	/* not for clients of the old handshake */
+	/* not for clients of the old handshake, and they are not sent there */
 	wire_open(&c, &w);
 	wire_greet(&c, 2);
+	ck_assert_uint_eq(ask(NBD_OPT_LIST, NULL, 0), NBD_REP_ERR_INVALID);
 	ck_assert_uint_eq(ask(NBD_OPT_STARTTLS, NULL, 0), NBD_REP_ERR_INVALID);
 	end();
 }
@@ -366,11 +367,33 @@ START_TEST(much_data)
 }
 END_TEST
 
+/* A request and the end of TLS in one piece, the socket still open: answered, and over. */
+START_TEST(ends_behind_a_request)
+{
+	const struct wire_request r = { .type = NBD_CMD_READ, .cookie = 9, .length = 512 };
+	uint8_t head[28], bytes[512];
+
+	begin(NBD_TLS_REQUIRED);
+	start_tls();
+	ck_assert_uint_eq(tls_ask(NBD_OPT_GO, data, wire_name(data, "disk"), NULL), NBD_REP_ACK);
+	(void)wire_request_put(head, WIRE_SIMPLE, &r);
+	tls_send(head, 28);
+	ck_assert_int_eq(gnutls_bye(session, GNUTLS_SHUT_WR), 0);
+	tls_read(head, 16);
+	ck_assert_uint_eq(be64_load(head + 8), 9);
+	tls_read(bytes, 512);
+	world_wait_clients(&w, 0);
+	tls_end();
+	end();
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *tests[] = { required,	   offered,	    injected,
-				 no_tls_behind_it, bad_credentials, all_is_forgotten,
-				 wrong_user,	   much_data,	    NULL };
+	const TTest *tests[] = {
+		required,	  offered,    injected,	 no_tls_behind_it,	bad_credentials,
+		all_is_forgotten, wrong_user, much_data, ends_behind_a_request, NULL
+	};
 
 	return suite_run("nbd tls", tests);
 }
