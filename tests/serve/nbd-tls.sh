@@ -86,5 +86,34 @@ timeout 20 qemu-img info --object "tls-creds-x509,id=t0,endpoint=client,dir=$T/c
 refuses nbdinfo "nbd+unix:///disk?socket=$T/s"
 refuses nbdinfo "nbds+unix:///disk?socket=$T/s&tls-certificates=$T/unknown&tls-hostname=localhost"
 timeout 20 nbdinfo --size "$tls" >/dev/null || fail "it serves no more"
+# one whose time is over
+mkdir late gone
+certtool --generate-privkey --key-type ecdsa --outfile late/client-key.pem 2>/dev/null
+printf 'cn = late\ntls_www_client\nsigning_key\nactivation_date = "2020-01-01 00:00:00"\nexpiration_date = "2020-02-01 00:00:00"\n' >template
+certtool --generate-certificate --load-ca-certificate ca/ca-cert.pem --load-ca-privkey ca/ca-key.pem \
+	--load-privkey late/client-key.pem --template template --outfile late/client-cert.pem 2>/dev/null || fail "certtool: late"
+cp ca/ca-cert.pem late
+certificate gone client ca
+cp ca/ca-cert.pem gone
+gone_tls="nbds+unix:///disk?socket=$T/s&tls-certificates=$T/gone&tls-hostname=localhost"
+refuses nbdinfo "nbds+unix:///disk?socket=$T/s&tls-certificates=$T/late&tls-hostname=localhost"
+timeout 20 nbdinfo --size "$gone_tls" >/dev/null || fail "refused before it is revoked"
+timeout 20 nbdinfo --size "$tls" >/dev/null || fail "it serves no more"
 unserve s
+# revoked
+printf 'expiration_days = 30\ncrl_next_update = 30\ncrl_number = 1\n' >template
+certtool --generate-crl --load-ca-certificate ca/ca-cert.pem --load-ca-privkey ca/ca-key.pem \
+	--load-certificate gone/client-cert.pem --template template --outfile server/ca-crl.pem 2>/dev/null || fail "certtool: CRL"
+serve s --name disk --tls-certs server vhd:d.vhd
+timeout 20 nbdinfo --size "$tls" >/dev/null || fail "refused beside a list of revoked ones"
+refuses nbdinfo "$gone_tls"
+unserve s
+
+# ── what cannot be ──
+for wrong in "--tls-psk missing" "--tls-psk keys/keys.psk --tls-certs server" "--tls require" "--tls-certs unknown" \
+	"--tls-psk keys/keys.psk --tls sometimes"; do
+	# shellcheck disable=SC2086
+	refuses tapdisk vhd:d.vhd --nbd "unix:$T/s" --run-dir "$T/run" $wrong
+	[ ! -e s ] || fail "$wrong: a socket is left"
+done
 exit 0
