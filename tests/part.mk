@@ -45,6 +45,8 @@ $(TAPDISK_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(TAP
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS) -lcheck -lsubunit -lrt -lm
 # the world of the NBD tests
 $(filter $(BUILD)/tests/tapdisk/check_nbd_%,$(TAPDISK_TESTS)): $(call obj,$(wildcard tests/tapdisk/nbd-*.c))
+# the world of the core's and the drivers' tests
+$(patsubst %,$(BUILD)/tests/tapdisk/check_%,vbd drivers): $(call obj,tests/tapdisk/vbd-world.c)
 # speed of a room alone, for `perf`
 BENCH_TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 $(BENCH_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TAPDISK_OBJ) $(LIB_OBJ)

@@ -117,15 +117,18 @@ bool host_enter(struct vbd *vbd, uint64_t load)
 	return false;
 }
 
-/* The first in the ring that may go on; it leaves the ring. */
+/* The first in the ring that may go on; it leaves the ring.  Who has less than its share comes before
+ * who wants what is left. */
 static struct vbd *next_turn(struct host *host)
 {
-	for (struct list *l = host->waiting.next; l != &host->waiting; l = l->next) {
-		struct vbd *vbd = list_entry(l, struct vbd, turn);
+	for (int left = 0; left < 2; left++) {
+		for (struct list *l = host->waiting.next; l != &host->waiting; l = l->next) {
+			struct vbd *vbd = list_entry(l, struct vbd, turn);
 
-		if (may_start(vbd, 1, true)) {
-			list_remove(l);
-			return vbd;
+			if (may_start(vbd, 1, left)) {
+				list_remove(l);
+				return vbd;
+			}
 		}
 	}
 	return NULL;

@@ -8,7 +8,7 @@
  *   - every request and every operation is answered once, not before it was asked for
  *   - what is read is what was written (core-model.h)
  *   - a driver is used as driver.h says: a probe looks at every call (core-probe.h)
- *   - once the storage is well again everything comes to an end
+ *   - once the storage is well again everything comes to an end; where it never is, by force
  *
  * SEED=n plays one world, COUNT=n that many.
  */
@@ -356,10 +356,10 @@ static void settle_guest(struct guest *g)
 		step(g);
 }
 
-/* The storage is well; everything must come to an end. */
-static void end_guest(struct guest *g)
+/* Everything must come to an end: where the storage is well; and where it is @dead, by force. */
+static void end_guest(struct guest *g, bool dead)
 {
-	bool settle = chance(50);
+	bool settle = !dead && chance(50);
 
 	if (chance(70))
 		vbd_throttle(g->vbd, &(struct vbd_limits){ 0 });
@@ -371,7 +371,7 @@ static void end_guest(struct guest *g)
 		if (tries > 20)
 			model_die("it does not close: %s", vbd_state_text(g->vbd));
 		if (g->ops_busy < OPS)
-			ask_close(g, false, 0);
+			ask_close(g, dead, dead ? some_time() : 0);
 		while (g->ops_busy)
 			step(g);
 	}
@@ -416,6 +416,7 @@ static void check_storage(struct guest *g)
 static void play(void)
 {
 	uint64_t steps = 100 + below(1500);
+	bool dead = chance(20);
 
 	sim_open(&s.rng, &s.loop, &s.engine);
 	probe_open(&s.rng);
@@ -429,11 +430,12 @@ static void play(void)
 		model_die("VBDs are not in order");
 	while (steps--)
 		play_step();
-	sim_faults(0);
+	sim_faults(dead ? 1000 : 0);
+	sim_sync_faults(dead);
 	for (unsigned i = 0; i < VBDS; i++) {
 		struct guest *g = &s.guests[i];
 
-		end_guest(g);
+		end_guest(g, dead);
 		check_stats(g);
 		check_storage(g);
 		vbd_unwatch(g->vbd, &g->watcher);
