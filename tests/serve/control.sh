@@ -43,6 +43,7 @@ elif sys.argv[2] == "hostile":
     for _ in range(300):
         try: idle.append(connect(path))
         except OSError: break
+    good = connect(path)  # of too many, the one idle longest gives way
     r = call(good, "org.vhdtoolkit.Tapdisk.List")
     assert r and "error" not in r, r
     r = call(good, "org.vhdtoolkit.Tapdisk.Nonsense")
