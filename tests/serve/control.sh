@@ -9,7 +9,7 @@ doc=$root/doc/control.varlink
 vhd-util create -n d.vhd --size 64M --max-size 1G
 new_disk "vhd:$T/d.vhd"
 cat >talk.py <<'PY'
-import json, os, socket, sys
+import json, os, socket, sys, time
 def connect(path):
     s = socket.socket(socket.AF_UNIX); s.settimeout(20); s.connect(path); return s
 def call(s, method, **parameters):
@@ -43,7 +43,12 @@ elif sys.argv[2] == "hostile":
     for _ in range(300):
         try: idle.append(connect(path))
         except OSError: break
-    good = connect(path)  # of too many, the one idle longest gives way
+    for _ in range(100):  # of too many, the one idle longest gives way
+        try:
+            good = connect(path)
+            break
+        except BlockingIOError:
+            time.sleep(0.05)
     r = call(good, "org.vhdtoolkit.Tapdisk.List")
     assert r and "error" not in r, r
     r = call(good, "org.vhdtoolkit.Tapdisk.Nonsense")
