@@ -133,7 +133,11 @@ static void paused(struct vbd_op *op)
 	struct call *call = op->owner;
 	struct slot *slot = call->slot;
 
-	if (!op->err.code && call_bool(call, "while_connected")) {
+	if (op->err.code) {
+		call_fail(call, &op->err);
+		return;
+	}
+	if (!op->flag && call_bool(call, "while_connected")) {
 		if (!call->client) {
 			/* gone before it was paused: nobody will ask for it to go on */
 			call->op = (struct vbd_op){ .done = done, .owner = call };
@@ -142,7 +146,8 @@ static void paused(struct vbd_op *op)
 		}
 		slot->holder = call->client;
 	}
-	done(op);
+	call_reply(call, json_pack("{s:i, s:I, s:b}", "state", (int)vbd_state(slot->vbd), "pauses",
+				   (json_int_t)vbd_pauses(slot->vbd), "already", op->flag));
 }
 
 void call_pause(struct call *call)

@@ -117,8 +117,12 @@ const struct method methods[] = {
 	  close_in, "", METHOD_DISK | METHOD_LIFE, call_close },
 	{ "Pause",
 	  "Drain, commit, let go of the files; requests wait.  It ends by Unpause; after lease_ms\n"
-	  "(0: never); and, with while_connected, when this connection ends.",
-	  pause_in, "state: int", METHOD_DISK | METHOD_LIFE, call_pause },
+	  "(0: never); and, with while_connected, when this connection ends.  As long as the disk\n"
+	  "is paused and its number of pauses stays, this pause goes on.  already: another one "
+	  "did,\n"
+	  "and nothing was changed.",
+	  pause_in, "state: int, pauses: int, already: bool", METHOD_DISK | METHOD_LIFE,
+	  call_pause },
 	{ "Unpause",
 	  "Go on, on another image if args names one.  grow: it may be larger.\n"
 	  "After a failure the disk is paused as before.",
@@ -161,11 +165,11 @@ static const char description_head[] =
 	"interface " MESSAGE_INTERFACE "\n"
 	"\n"
 	"# state: bits as tap-ctl(1) lists them; status: the same as a word; args: TYPE:PATH;\n"
-	"# busy: the method under way, or \"\"\n"
+	"# busy: the method under way, or \"\"; pauses: how many there were so far\n"
 	"type Disk (\n"
 	"  minor: int,\n  name: string,\n  state: int,\n  status: string,\n  reason: string,\n"
 	"  args: ?string,\n  size: int,\n  read_only: bool,\n  busy: string,\n"
-	"  exports: []Export\n"
+	"  pauses: int,\n  exports: []Export\n"
 	")\n"
 	"\n"
 	"type Export (address: string, name: string)\n"

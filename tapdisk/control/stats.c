@@ -42,12 +42,13 @@ json_t *stats_disk(const struct slot *slot)
 	const struct vbd *vbd = slot->vbd;
 	const char *spec = vbd_spec(vbd);
 
-	return json_pack("{s:i, s:o, s:i, s:s, s:o, s:o, s:o, s:b, s:s, s:o}", "minor",
+	return json_pack("{s:i, s:o, s:i, s:s, s:o, s:o, s:o, s:b, s:s, s:o, s:o}", "minor",
 			 (int)vbd_minor(vbd), "name", text(vbd_name(vbd)), "state",
 			 (int)vbd_state(vbd), "status", vbd_state_text(vbd), "reason",
 			 text(vbd_reason(vbd)), "args", spec ? text(spec) : json_null(), "size",
 			 integer(vbd_size(vbd)), "read_only", vbd_read_only(vbd), "busy",
-			 slot->busy ? slot->busy : "", "exports", exports_json(slot));
+			 slot->busy ? slot->busy : "", "pauses", integer(vbd_pauses(vbd)),
+			 "exports", exports_json(slot));
 }
 
 static json_t *images(const struct vbd *vbd)

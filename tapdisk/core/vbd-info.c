@@ -110,6 +110,11 @@ const char *vbd_reason(const struct vbd *vbd)
 	return vbd->resume_failed ? vbd->resume_reason : "";
 }
 
+uint64_t vbd_pauses(const struct vbd *vbd)
+{
+	return vbd->pauses;
+}
+
 uint64_t vbd_size(const struct vbd *vbd)
 {
 	return vbd->size;

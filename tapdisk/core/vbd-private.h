@@ -80,6 +80,7 @@ struct vbd {
 	struct loop_timer *deadline, *lease;
 	struct vbd_op lease_op;
 	bool lease_busy, leased;
+	uint64_t pauses;  /* so far */
 	bool backing_out; /* op was given up, the disk is still quiescing */
 	bool quiesced;	  /* answer of the disk has come */
 	int quiesce_err;

@@ -305,6 +305,7 @@ static void parked(struct vbd *vbd)
 		return;
 	}
 	vbd->life = LIFE_PAUSED;
+	vbd->pauses++;
 	take_lease(vbd, op->lease_ns);
 	vbd_event(vbd, "paused", vbd->spec);
 	vbd_finish(vbd);
@@ -312,12 +313,14 @@ static void parked(struct vbd *vbd)
 
 static void begin_pause(struct vbd *vbd)
 {
-	if (vbd->life == LIFE_PAUSED)
+	if (vbd->life == LIFE_PAUSED) {
+		vbd->op->flag = true;
 		vbd_finish(vbd);
-	else if (vbd->life != LIFE_RUNNING)
+	} else if (vbd->life != LIFE_RUNNING) {
 		refuse(vbd, -EINVAL, "pause");
-	else
+	} else {
 		drain(vbd, LIFE_PAUSING);
+	}
 }
 
 /* ── close ── */
@@ -392,10 +395,12 @@ static void resume_failed(struct vbd *vbd, const struct vhd_error *err)
 	vbd->life = LIFE_PAUSED;
 	vbd->resume_failed = true;
 	snprintf(vbd->resume_reason, sizeof(vbd->resume_reason), "%s", err->text);
-	if (vbd->op->kind == VBD_OP_PAUSE)
+	if (vbd->op->kind == VBD_OP_PAUSE) {
+		vbd->pauses++;
 		take_lease(vbd, vbd->op->lease_ns);
-	else
+	} else {
 		vbd->op->err = *err;
+	}
 	vbd_event(vbd, "paused", vbd->resume_reason);
 }
 

@@ -48,7 +48,7 @@ struct vbd_op {
 	struct vbd *vbd;
 	struct list link;
 	unsigned kind;
-	bool flag; /* force, grow */
+	bool flag; /* force, grow; of a pause that is done: it was paused before */
 	uint64_t deadline_ns, lease_ns;
 	char *spec;
 	struct disk_params *params;
@@ -75,6 +75,9 @@ unsigned vbd_state(const struct vbd *vbd);	   /* enum vbd_state_bits */
 const char *vbd_state_text(const struct vbd *vbd); /* "running", "stalled", "paused" … */
 /* Why it is stalled, or why the last unpause failed; "" if neither. */
 const char *vbd_reason(const struct vbd *vbd);
+/* How often it was paused so far: as long as it is paused and this stays, the pause is the same
+ * one, and nothing was written meanwhile. */
+uint64_t vbd_pauses(const struct vbd *vbd);
 uint64_t vbd_size(const struct vbd *vbd);     /* bytes; 0 without image */
 struct disk *vbd_disk(const struct vbd *vbd); /* borrowed, until paused or closed; may be NULL */
 bool vbd_read_only(const struct vbd *vbd);
