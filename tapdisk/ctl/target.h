@@ -3,7 +3,7 @@
 #define TAP_CTL_TARGET_H
 
 #include "cli/command.h"
-#include "remote.h"
+#include "tapdisk/protocol/remote.h"
 
 #define OPTION_PID                                                                 \
 	{                                                                          \

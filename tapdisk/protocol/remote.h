@@ -1,9 +1,9 @@
 /* remote.h - a connection to a tapdisk's control socket: call and wait */
-#ifndef TAP_CTL_REMOTE_H
-#define TAP_CTL_REMOTE_H
+#ifndef TAPDISK_REMOTE_H
+#define TAPDISK_REMOTE_H
 
-#include "tapdisk/protocol/message.h"
-#include "tapdisk/protocol/rundir.h"
+#include "message.h"
+#include "rundir.h"
 
 #define REMOTE_WAIT_MS 60000 /* of calls that need no time of their own */
 #define REMOTE_FOREVER (-1)
