@@ -18,10 +18,10 @@ $(BUILD)/bin/tap-ctl: $(call obj,$(wildcard tapdisk/ctl/*.c tapdisk/protocol/*.c
 	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -ljansson
 endif
 
-ifneq ($(wildcard tapdisk/xmsnap/*.c),)
+XMSNAP_OBJ := $(call obj,$(wildcard tapdisk/xmsnap/*.c))
+XMSNAP_LIBS := $(LIB_LIBS) -ljansson -lxml2
 PROGRAMS += $(BUILD)/bin/xmsnap
-$(call obj,$(wildcard tapdisk/xmsnap/*.c)): CFLAGS_ALL += $(shell pkg-config --cflags libxml-2.0)
-$(BUILD)/bin/xmsnap: $(call obj,$(wildcard tapdisk/xmsnap/*.c tapdisk/protocol/*.c) tapdisk/ctl/remote.c) $(CLI_OBJ) $(LIB_OBJ)
+$(XMSNAP_OBJ): CFLAGS_ALL += $(shell pkg-config --cflags libxml-2.0)
+$(BUILD)/bin/xmsnap: $(XMSNAP_OBJ) $(call obj,$(wildcard tapdisk/protocol/*.c)) $(CLI_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -ljansson -lxml2
-endif
+	$(call say,LD,$@)$(CC) -pie $(LDFLAGS_ALL) -o $@ $^ $(XMSNAP_LIBS)

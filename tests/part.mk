@@ -52,6 +52,16 @@ BENCH_TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c)
 $(BENCH_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TAPDISK_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS)
+# xmsnap: its rooms without the program; the program with steps that can fail
+$(BUILD)/tests/tapdisk/check_xmsnap: $(filter-out %/main.o,$(XMSNAP_OBJ))
+$(BUILD)/tests/tapdisk/check_xmsnap: TAPDISK_LIBS += -lxml2
+XMSNAP_STEPS := link rename unlink io_file_sync_directory vhd_snapshot vhd_coalesce remote_ask \
+	remote_next remote_call
+$(BUILD)/tests/xmsnap-steps: $(call obj,tests/serve/steps.c $(wildcard tapdisk/protocol/*.c)) \
+		$(XMSNAP_OBJ) $(CLI_OBJ) $(LIB_OBJ)
+	@mkdir -p $(@D)
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) $(XMSNAP_STEPS:%=-Wl,--wrap=%) -o $@ $^ $(XMSNAP_LIBS)
+
 $(SIM_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SIM_OBJ) $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -lcheck -lsubunit -lrt -lm
@@ -86,7 +96,8 @@ check:
 	$(Q)$(MAKE) --no-print-directory check-run
 
 .PHONY: check-run test-programs
-test-programs: all $(TEST_PROGS) $(TAPDISK_TESTS) $(SIM_TESTS) $(TEST_TOOLS) $(BENCH_TOOLS) $(FUZZ_REPLAY)
+test-programs: all $(TEST_PROGS) $(TAPDISK_TESTS) $(SIM_TESTS) $(TEST_TOOLS) $(BENCH_TOOLS) $(FUZZ_REPLAY) \
+	$(BUILD)/tests/xmsnap-steps
 check-run: test-programs
 	$(Q)BUILD=$(BUILD) SAN='$(SAN)' tests/run '$(TEST)'
 

@@ -1,24 +1,15 @@
-/* main.c - xmsnap: snapshot all disks of a running virtual machine at one point
- *
- *   find all ─► pause all ─► prepare all ─► still paused? ─► switch all ─► resume all
- *
- * Between the last pause and the first resume no disk answers a write: what is frozen is one point in
- * time.  A failure before the end takes everything back; a pause ends with this process's
- * connection, or with its lease, so nothing stays paused whatever happens here.
- */
+/* main.c - xmsnap: snapshot all disks of a running virtual machine at one point */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "cli/command.h"
 #include "cli/print.h"
+#include "dump.h"
+#include "group.h"
 #include "libvhd/base/cleanup.h"
-#include "libvhd/base/number.h"
 #include "libvhd/error.h"
-#include "member.h"
 
 #define DIRS_MAX      16
 #define TIMEOUT_S     30u
@@ -31,184 +22,88 @@ static void interrupt(int number)
 	interrupted = number;
 }
 
-struct group {
-	struct domain domain;
-	struct member *members; /* owned */
-	unsigned count;
-	char name[128];
-	unsigned timeout_ms;
-	struct vhd_error err; /* the first failure */
-	struct timespec paused;
-	double seconds; /* that disks were paused */
-	bool taken;	/* all leaves are new ones: the snapshot is there */
-};
-
-static double since(const struct timespec *then)
+/* No SA_RESTART: a call that waits for a server ends. */
+static void catch_signals(void)
 {
-	struct timespec now;
+	struct sigaction action = { .sa_handler = interrupt };
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)(now.tv_sec - then->tv_sec) + (double)(now.tv_nsec - then->tv_nsec) / 1e9;
-}
-
-/* ── which disks ── */
-
-static int load(const struct arguments *args, const char *vm, struct group *g)
-{
-	const char *file = arguments_get(args, "domain-xml");
-	CLEANUP_FREE char *xml = NULL;
-	size_t length = 0;
-	int rc = file ? domain_load(file, &xml, &length, &g->err) :
-			domain_dump(vm, &xml, &length, &g->err);
-
-	return rc < 0 ? rc : domain_parse(xml, length, &g->domain, &g->err);
-}
-
-/* The historic call: this file only, whatever the VM's other disks are. */
-static int only_file(const char *file, struct group *g)
-{
-	g->domain.name = strdup("");
-	g->domain.disks = calloc(1, sizeof(*g->domain.disks));
-	if (!g->domain.name || !g->domain.disks)
-		return error_set(&g->err, -ENOMEM, "out of memory");
-	g->domain.count = 1;
-	g->domain.disks[0].target = strdup(file);
-	g->domain.disks[0].path = strdup(file);
-	return g->domain.disks[0].target && g->domain.disks[0].path ?
-		       0 :
-		       error_set(&g->err, -ENOMEM, "out of memory");
-}
-
-static int find_all(struct group *g, const char *const *dirs)
-{
-	g->members = calloc(g->domain.count, sizeof(*g->members));
-	if (!g->members)
-		return error_set(&g->err, -ENOMEM, "out of memory");
-	for (unsigned i = 0; i < g->domain.count; i++) {
-		struct member *m = &g->members[g->count];
-		int rc;
-
-		if (g->domain.disks[i].read_only) /* nothing changes in it */
-			continue;
-		rc = member_find(&g->domain.disks[i], dirs, m, &g->err);
-		g->count++;
-		if (!rc)
-			rc = member_name(m, g->name, &g->err);
-		if (rc < 0)
-			return rc;
-	}
-	if (!g->count)
-		return error_set(&g->err, -VHD_E_ARGUMENT,
-				 "no disk that could be written was found");
-	return 0;
-}
-
-/* ── the snapshot ── */
-
-static int each(struct group *g, int (*step)(struct member *m, struct vhd_error *err))
-{
-	int rc = 0;
-
-	for (unsigned i = 0; i < g->count && rc >= 0; i++) {
-		rc = interrupted ? error_set(&g->err, -VHD_E_CANCELLED, "interrupted") :
-				   step(&g->members[i], &g->err);
-	}
-	return rc;
-}
-
-static int pause_all(struct group *g)
-{
-	unsigned lease = 2 * g->timeout_ms;
-	int rc = 0;
-
-	clock_gettime(CLOCK_MONOTONIC, &g->paused);
-	for (unsigned i = 0; i < g->count && rc >= 0; i++)
-		rc = interrupted ? error_set(&g->err, -VHD_E_CANCELLED, "interrupted") :
-				   member_pause(&g->members[i], g->timeout_ms, lease, &g->err);
-	return rc;
-}
-
-static int too_slow(struct group *g)
-{
-	if (since(&g->paused) * 1000 < g->timeout_ms)
-		return 0;
-	return error_set(&g->err, -ETIMEDOUT,
-			 "pausing and preparing all disks took longer than %u s: nothing was done",
-			 g->timeout_ms / 1000);
-}
-
-static int snapshot(struct group *g)
-{
-	int rc = pause_all(g);
-
-	if (rc >= 0)
-		rc = each(g, member_prepare);
-	if (rc >= 0)
-		rc = too_slow(g);
-	if (rc >= 0)
-		rc = each(g, member_still_paused);
-	if (rc >= 0)
-		rc = each(g, member_switch);
-	if (rc < 0)
-		return rc;
-	g->taken = true;
-	/* from here on the snapshot is there: all go on, whatever a single one says */
-	for (unsigned i = 0; i < g->count; i++) {
-		struct vhd_error err;
-
-		if (member_resume(&g->members[i], &err) < 0 && !g->err.code)
-			g->err = err;
-	}
-	g->seconds = since(&g->paused);
-	return g->err.code;
-}
-
-static void undo_all(struct group *g)
-{
-	for (unsigned i = 0; i < g->count; i++) {
-		struct member *m = &g->members[i];
-		struct vhd_error err;
-
-		member_undo(m, &err);
-		if (err.code)
-			print_error(&err);
-	}
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
 }
 
 /* ── telling ── */
 
-static void tell(const struct group *g, bool json, bool dry)
+static void print_disk(struct print_json *j, const struct member *m)
+{
+	print_json_object(j, NULL);
+	print_json_text(j, "target", m->disk->target);
+	print_json_text(j, "leaf", *m->at.leaf ? m->at.leaf : NULL);
+	print_json_text(j, "frozen", *m->base ? m->base : NULL);
+	if (m->at.pid) {
+		print_json_number(j, "pid", (uint64_t)m->at.pid);
+		print_json_number(j, "minor", m->at.minor);
+	}
+	print_json_text(j, "problem", m->problem.code ? m->problem.text : NULL);
+	print_json_close(j);
+}
+
+static void print_left_out(struct print_json *j, const struct domain_disk *disk)
+{
+	print_json_object(j, NULL);
+	print_json_text(j, "target", disk->target);
+	print_json_text(j, "source", domain_disk_source(disk));
+	print_json_text(j, "why", "read-only");
+	print_json_close(j);
+}
+
+/* @status: that of the program. */
+static void tell_json(const struct group *g, int status, bool dry)
 {
 	struct print_json j;
 
-	if (!json) {
-		for (unsigned i = 0; i < g->count; i++)
-			printf("%s%s -> %s\n", dry ? "would freeze " : "", g->members[i].leaf,
-			       g->members[i].base);
-		return;
-	}
 	print_json_begin(&j, "xmsnap/1");
 	print_json_text(&j, "domain", g->domain.name);
 	print_json_text(&j, "name", g->name);
 	print_json_bool(&j, "dry_run", dry);
-	print_json_number(&j, "paused_ms", (uint64_t)(g->seconds * 1000));
+	print_json_number(&j, "status", (uint64_t)status);
+	print_json_number(&j, "paused_ms", g->paused_us / 1000);
 	print_json_array(&j, "disks");
-	for (unsigned i = 0; i < g->count; i++) {
-		print_json_object(&j, NULL);
-		print_json_text(&j, "target", g->members[i].disk->target);
-		print_json_text(&j, "leaf", g->members[i].leaf);
-		print_json_text(&j, "frozen", g->members[i].base);
-		print_json_number(&j, "pid", (uint64_t)g->members[i].pid);
-		print_json_number(&j, "minor", g->members[i].minor);
-		print_json_close(&j);
-	}
+	for (unsigned i = 0; i < g->count; i++)
+		print_disk(&j, &g->members[i]);
+	print_json_close(&j);
+	print_json_array(&j, "left_out");
+	for (unsigned i = 0; i < g->domain.count; i++)
+		if (g->domain.disks[i].read_only)
+			print_left_out(&j, &g->domain.disks[i]);
 	print_json_close(&j);
 	print_json_end(&j);
 }
 
+static void tell_text(const struct group *g, bool dry)
+{
+	for (unsigned i = 0; i < g->count; i++)
+		printf("%s%s -> %s\n", dry ? "would freeze " : "", g->members[i].at.leaf,
+		       g->members[i].base);
+	for (unsigned i = 0; i < g->domain.count; i++)
+		if (g->domain.disks[i].read_only)
+			printf("left out %s: read-only\n", domain_disk_source(&g->domain.disks[i]));
+}
+
+static void tell_left(const struct vhd_error *err)
+{
+	print_error(err);
+}
+
 /* ── the command ── */
 
-static int read_name(const struct arguments *args, struct group *g)
+static bool is_name(const char *name)
+{
+	return *name && !strchr(name, '/') && strlen(name) < GROUP_NAME_BYTES;
+}
+
+static int read_name(const struct arguments *args, char *out)
 {
 	const char *name = arguments_get(args, "name");
 	time_t now = time(NULL);
@@ -216,12 +111,12 @@ static int read_name(const struct arguments *args, struct group *g)
 
 	if (!name) {
 		gmtime_r(&now, &utc);
-		strftime(g->name, sizeof(g->name), "%Y%m%dT%H%M%SZ", &utc);
+		strftime(out, GROUP_NAME_BYTES, "%Y%m%dT%H%M%SZ", &utc);
 		return 0;
 	}
-	if (!*name || strchr(name, '/') || strlen(name) >= sizeof(g->name))
+	if (!is_name(name))
 		return usage_error("--name '%s': a part of a file name is wanted", name);
-	strcpy(g->name, name);
+	strcpy(out, name);
 	return 0;
 }
 
@@ -248,37 +143,61 @@ static int read_dirs(const struct arguments *args, char *found, const char **dir
 	return 0;
 }
 
-static int play(const struct arguments *args, struct group *g, const char *const *dirs)
+static int load(const struct arguments *args, struct group *g, struct vhd_error *err)
 {
-	const char *vm = args->count > 0 ? args->rest[0] : NULL;
-	int rc = args->count > 1 ? only_file(args->rest[1], g) : load(args, vm, g);
+	const char *file = arguments_get(args, "domain-xml");
+	CLEANUP_FREE char *xml = NULL;
+	size_t length = 0;
+	int rc;
 
-	if (rc >= 0)
-		rc = find_all(g, dirs);
-	if (rc < 0)
-		return print_error(&g->err);
-	if (args->dry_run) {
-		tell(g, args->json, true);
-		return 0;
-	}
-	if (snapshot(g) < 0) {
-		struct vhd_error why = g->err;
+	if (args->count > 1) /* the historic call: this file only, whatever disks the VM has */
+		return domain_of_file(args->rest[1], &g->domain, err);
+	rc = file ? dump_file(file, &xml, &length, err) :
+		    dump_virsh(args->rest[0], g->timeout_ms, &xml, &length, err);
+	return rc < 0 ? rc : domain_parse(xml, length, &g->domain, err);
+}
 
-		if (!g->taken)
-			undo_all(g);
-		return print_error(&why);
+/* Every disk that cannot be taken is told, the status is that of the first. */
+static int tell_problems(const struct group *g, const struct vhd_error *err)
+{
+	int status = 0;
+
+	for (unsigned i = 0; i < g->count; i++) {
+		if (!g->members[i].problem.code)
+			continue;
+		if (status)
+			print_error(&g->members[i].problem);
+		else
+			status = print_error(&g->members[i].problem);
 	}
-	tell(g, args->json, false);
-	return 0;
+	return status ? status : print_error(err);
+}
+
+static int play(const struct arguments *args, struct group *g)
+{
+	struct vhd_error err = { 0 };
+	int status = 0;
+
+	if (load(args, g, &err) < 0)
+		return print_error(&err);
+	if (group_find(g, &err) < 0)
+		status = tell_problems(g, &err);
+	else if (!args->dry_run && group_snapshot(g, tell_left, &err) < 0)
+		status = print_error(&err);
+	if (args->json)
+		tell_json(g, status, args->dry_run);
+	else if (!status)
+		tell_text(g, args->dry_run);
+	return status;
 }
 
 static int run(struct arguments *args)
 {
-	struct group g = { .count = 0 };
+	char name[GROUP_NAME_BYTES], found[PATH_MAX];
 	const char *dirs[DIRS_MAX + 1];
-	char found[PATH_MAX];
 	uint64_t timeout = TIMEOUT_S;
-	int status = read_name(args, &g);
+	struct group g = { .name = name, .dirs = dirs, .interrupted = &interrupted };
+	int status = read_name(args, name);
 
 	if (!status)
 		status = read_dirs(args, found, dirs);
@@ -292,14 +211,10 @@ static int run(struct arguments *args)
 	if (status)
 		return status;
 	g.timeout_ms = (unsigned)timeout * 1000;
-	signal(SIGINT, interrupt);
-	signal(SIGTERM, interrupt);
-	signal(SIGPIPE, SIG_IGN);
-	status = play(args, &g, dirs);
-	for (unsigned i = 0; i < g.count; i++)
-		member_close(&g.members[i]);
-	free(g.members);
-	domain_release(&g.domain);
+	g.parents = args->parents;
+	catch_signals();
+	status = play(args, &g);
+	group_release(&g);
 	return status;
 }
 
@@ -308,6 +223,7 @@ static const struct option_spec options[] = {
 	{ 0, "domain-xml", "FILE", "read the virtual machine's XML from FILE, not from virsh" },
 	{ 't', "timeout", "SECONDS", "longest time to pause and prepare all disks (default 30)" },
 	{ 0, "run-dir", "DIR", "run directory of tapdisks (repeatable)" },
+	OPTION_PARENT_ROOT,
 	OPTION_JSON,
 	OPTION_DRY_RUN,
 	{ 0 },

@@ -1,288 +1,263 @@
-/* member.c - finding, pausing, preparing, switching, resuming one disk */
+/* member.c - pausing, preparing, switching, resuming one disk */
 #include "member.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "libvhd/base/cleanup.h"
 #include "libvhd/error.h"
 #include "libvhd/io-file.h"
+#include "libvhd/lock.h"
 
-#define CALL_MS 60000
+#define GRACE_MS  5000 /* beyond what a call may take */
+#define LOCK_MS	  2000 /* of somebody who peeks */
+#define LEASE(ms) (2 * (ms))
 
-static const char *text(json_t *object, const char *key)
-{
-	const char *s = json_string_value(json_object_get(object, key));
-
-	return s ? s : "";
-}
-
-/* ── finding ── */
-
-static bool same_file(const char *a, const char *b)
-{
-	CLEANUP_FREE char *x = realpath(a, NULL), *y = realpath(b, NULL);
-
-	return x && y && !strcmp(x, y);
-}
-
-static bool export_matches(const struct domain_disk *disk, json_t *export, bool first)
-{
-	const char *address = text(export, "address");
-	bool here = (disk->socket && !strncmp(address, "unix:", 5) &&
-		     same_file(address + 5, disk->socket)) ||
-		    (disk->host && !strncmp(address, "tcp:", 4) &&
-		     !strcmp(address + 4, disk->host));
-
-	/* the empty name is the first disk's */
-	return here && (*disk->export ? !strcmp(text(export, "name"), disk->export) : first);
-}
-
-static bool matches(const struct domain_disk *disk, json_t *served, bool first)
-{
-	const char *args = text(served, "args"), *path = strchr(args, ':');
-	json_t *export;
-	size_t i;
-
-	if (disk->path)
-		return path && same_file(path + 1, disk->path);
-	json_array_foreach(json_object_get(served, "exports"), i, export)
-	{
-		if (export_matches(disk, export, first))
-			return true;
-	}
-	return false;
-}
-
-static int take(json_t *served, int pid, struct member *out, struct vhd_error *err)
-{
-	const char *args = text(served, "args");
-
-	out->pid = pid;
-	out->minor = (unsigned)json_integer_value(json_object_get(served, "minor"));
-	if (strncmp(args, "vhd:", 4) != 0)
-		return error_set(err, -VHD_E_UNSUPPORTED,
-				 "cannot snapshot disk '%s': it is served as '%s', not as a VHD",
-				 out->disk->target, args);
-	if (json_integer_value(json_object_get(served, "state")) != 0)
-		return error_set(err, -EBUSY, "cannot snapshot disk '%s' (%s): it is %s",
-				 out->disk->target, args, text(served, "status"));
-	if (strlen(args + 4) >= sizeof(out->leaf))
-		return error_set(err, -ENAMETOOLONG, "the path '%s' is too long", args + 4);
-	strcpy(out->leaf, args + 4);
-	return 0;
-}
-
-/* 1: found; 0: not here; negative: here, but it cannot be used. */
-static int look(const char *dir, int pid, struct member *m, struct vhd_error *err)
-{
-	struct remote remote;
-	json_t *facts = NULL, *served;
-	bool first = true;
-	size_t i;
-	int rc;
-
-	if (remote_open(dir, pid, &remote, err) < 0)
-		return 0;
-	rc = remote_call(&remote, "List", NULL, CALL_MS, &facts, err);
-	if (rc < 0) {
-		remote_close(&remote);
-		return 0;
-	}
-	rc = 0;
-	json_array_foreach(json_object_get(facts, "disks"), i, served)
-	{
-		if (rc)
-			break;
-		if (matches(m->disk, served, first))
-			rc = take(served, pid, m, err) < 0 ? err->code : 1;
-		first = false;
-	}
-	json_decref(facts);
-	if (rc == 1) {
-		m->remote = remote;
-		m->connected = true;
-	} else {
-		remote_close(&remote);
-	}
-	return rc;
-}
-
-static int look_in(const char *dir, struct member *m, struct vhd_error *err)
-{
-	struct rundir_list list;
-	int rc = rundir_list(dir, &list, err);
-
-	if (rc < 0)
-		return rc;
-	for (size_t i = 0; i < list.pid_count && !rc; i++)
-		rc = look(dir, list.pids[i], m, err);
-	rundir_list_release(&list);
-	return rc;
-}
-
-int member_find(const struct domain_disk *disk, const char *const *dirs, struct member *out,
-		struct vhd_error *err)
-{
-	int rc = 0;
-
-	*out = (struct member){ .disk = disk };
-	if (disk->other)
-		return error_set(err, -VHD_E_UNSUPPORTED,
-				 "cannot snapshot disk '%s': its source is %s, not a file or NBD",
-				 disk->target, disk->other);
-	if (disk->shareable)
-		return error_set(err, -VHD_E_UNSUPPORTED,
-				 "cannot snapshot disk '%s': others write to it too (shareable)",
-				 disk->target);
-	for (; *dirs && !rc; dirs++)
-		rc = look_in(*dirs, out, err);
-	if (rc == 0)
-		return error_set(err, -ENODEV,
-				 "cannot snapshot disk '%s' (%s): no running tapdisk serves it",
-				 disk->target,
-				 disk->path   ? disk->path :
-				 disk->socket ? disk->socket :
-						disk->host);
-	return rc < 0 ? rc : 0;
-}
+/* ── before ── */
 
 int member_name(struct member *m, const char *name, struct vhd_error *err)
 {
-	size_t length = strlen(m->leaf);
+	const char *leaf = m->at.leaf;
+	size_t length = strlen(leaf);
+	char directory[PATH_MAX];
+	struct stat there, st;
 
-	if (length > 4 && !strcmp(m->leaf + length - 4, ".vhd"))
+	if (length > 4 && !strcmp(leaf + length - 4, ".vhd"))
 		length -= 4;
-	if (snprintf(m->base, sizeof(m->base), "%.*s.%s.vhd", (int)length, m->leaf, name) >=
-		    (int)sizeof(m->base) ||
-	    snprintf(m->temp, sizeof(m->temp), "%.*s.%s.new-%d", (int)length, m->leaf, name,
-		     (int)getpid()) >= (int)sizeof(m->temp))
-		return error_set(err, -ENAMETOOLONG, "the path '%s' is too long", m->leaf);
-	if (access(m->base, F_OK) == 0)
-		return error_set(err, -EEXIST,
-				 "cannot snapshot '%s': '%s' exists; give another --name", m->leaf,
-				 m->base);
-	return 0;
+	if (snprintf(m->base, PATH_MAX, "%.*s.%s.vhd", (int)length, leaf, name) >= PATH_MAX ||
+	    snprintf(m->temp, PATH_MAX, "%.*s.%s.new-%d", (int)length, leaf, name, (int)getpid()) >=
+		    PATH_MAX)
+		return error_set(err, -ENAMETOOLONG, "the path '%s' is too long", leaf);
+	if (lstat(m->base, &there) == 0) {
+		bool left = stat(leaf, &st) == 0 && there.st_dev == st.st_dev &&
+			    there.st_ino == st.st_ino;
+
+		return error_set(
+			err, -EEXIST,
+			left ? "cannot snapshot '%s': '%s' is a second name of it, left by "
+			       "an interrupted snapshot; remove that name" :
+			       "cannot snapshot '%s': '%s' exists; give another --name",
+			leaf, m->base);
+	}
+	snprintf(directory, sizeof(directory), "%.*s", (int)(strrchr(leaf, '/') - leaf + 1), leaf);
+	return access(directory, W_OK | X_OK) < 0 ?
+		       error_system(err, -errno, "make a snapshot beside", leaf) :
+		       0;
 }
 
-/* ── steps ── */
-
-static int call(struct member *m, const char *method, json_t *parameters, int wait_ms, json_t **out,
-		struct vhd_error *err)
+int member_connect(struct member *m, struct vhd_error *err)
 {
-	int rc;
+	int rc = remote_open(m->at.dir, m->at.pid, &m->remote, err);
 
-	json_object_set_new(parameters, "minor", json_integer(m->minor));
-	rc = remote_call(&m->remote, method, parameters, wait_ms, out, err);
-	if (rc < 0)
-		error_prefix(err, "disk '%s' (%s)", m->disk->target, m->leaf);
+	m->connected = rc >= 0;
 	return rc;
 }
 
-int member_pause(struct member *m, unsigned timeout_ms, unsigned lease_ms, struct vhd_error *err)
-{
-	int rc = call(m, "Pause",
-		      json_pack("{s:i, s:i, s:b}", "timeout_ms", (int)timeout_ms, "lease_ms",
-				(int)lease_ms, "while_connected", 1),
-		      (int)timeout_ms + CALL_MS, NULL, err);
+/* ── pausing and resuming ── */
 
-	m->paused = rc >= 0;
+static void in_question(struct member *m, struct vhd_error *err)
+{
+	error_prefix(err, "disk '%s' (%s)", m->disk->target, m->at.leaf);
+}
+
+static int ask(struct member *m, const char *method, json_t *parameters, struct vhd_error *err)
+{
+	int rc;
+
+	if (parameters)
+		json_object_set_new(parameters, "minor", json_integer(m->at.minor));
+	rc = remote_ask(&m->remote, method, parameters, false, err);
+	if (rc < 0)
+		in_question(m, err);
+	return rc;
+}
+
+int member_ask_pause(struct member *m, struct vhd_error *err)
+{
+	m->asked = true;
+	m->paused = false;
+	return ask(m, "Pause",
+		   json_pack("{s:I, s:I, s:b}", "timeout_ms", (json_int_t)m->timeout_ms, "lease_ms",
+			     (json_int_t)LEASE(m->timeout_ms), "while_connected", 1),
+		   err);
+}
+
+int member_await_pause(struct member *m, struct vhd_error *err)
+{
+	json_t *out = NULL;
+	int rc = remote_next(&m->remote, (int)m->timeout_ms + GRACE_MS, &out, err);
+
+	if (rc >= 0 && json_is_true(json_object_get(out, "already")))
+		rc = error_set(err, -EBUSY, "somebody else has paused it");
+	if (rc < 0) {
+		in_question(m, err);
+	} else {
+		m->paused = true;
+		m->let_go = false;
+		m->pauses = (uint64_t)json_integer_value(json_object_get(out, "pauses"));
+	}
+	json_decref(out);
+	return rc;
+}
+
+static bool is(const char *status, const char *word)
+{
+	return status && !strcmp(status, word);
+}
+
+int member_ask_state(struct member *m, struct member_state *out, struct vhd_error *err)
+{
+	json_t *facts = NULL, *d;
+	size_t i;
+	int rc = remote_call(&m->remote, "List", NULL, (int)m->timeout_ms + GRACE_MS, &facts, err);
+
+	*out = (struct member_state){ 0 };
+	if (rc >= 0 && !json_is_array(json_object_get(facts, "disks")))
+		rc = error_set(err, -EPROTO, "tapdisk answered something else");
+	if (rc < 0)
+		in_question(m, err);
+	json_array_foreach(json_object_get(facts, "disks"), i, d)
+	{
+		const char *status = json_string_value(json_object_get(d, "status"));
+
+		if (json_integer_value(json_object_get(d, "minor")) != (json_int_t)m->at.minor)
+			continue;
+		out->there = !is(status, "closed");
+		out->paused = is(status, "paused");
+		out->running = is(status, "running") || is(status, "stalled");
+		out->pauses = (uint64_t)json_integer_value(json_object_get(d, "pauses"));
+	}
+	json_decref(facts);
 	return rc;
 }
 
 int member_still_paused(struct member *m, struct vhd_error *err)
 {
-	json_t *facts = NULL, *served;
-	bool paused = false;
-	size_t i;
-	int rc = remote_call(&m->remote, "List", NULL, CALL_MS, &facts, err);
+	struct member_state state;
+	int rc = member_ask_state(m, &state, err);
 
-	if (rc < 0)
+	if (rc < 0 || (state.paused && state.pauses == m->pauses))
 		return rc;
-	json_array_foreach(json_object_get(facts, "disks"), i, served)
-	{
-		if (json_integer_value(json_object_get(served, "minor")) == (json_int_t)m->minor)
-			paused = json_integer_value(json_object_get(served, "state")) == 0x28;
-	}
-	json_decref(facts);
-	if (!paused)
-		return error_set(
-			err, -ETIMEDOUT,
-			"disk '%s' (%s) went on before all were ready: the storage is too slow "
-			"for the lease; give a longer --timeout",
-			m->disk->target, m->leaf);
-	return 0;
+	return error_set(
+		err, -ETIMEDOUT,
+		"disk '%s' (%s) went on before all were ready: the storage is too slow for "
+		"the lease, or somebody resumed it; give a longer --timeout",
+		m->disk->target, m->at.leaf);
 }
 
-int member_prepare(struct member *m, struct vhd_error *err)
+int member_ask_resume(struct member *m, struct vhd_error *err)
 {
-	const struct vhd_snapshot_options options = { .link_empty = true,
-						      .parents = { .beneath_only = true } };
-	int rc;
+	return ask(m, "Unpause", json_object(), err);
+}
 
-	if (link(m->leaf, m->base) < 0)
-		return error_system(err, -errno, "make the name", m->base);
-	m->linked = true;
-	rc = vhd_snapshot(m->temp, m->base, &options, err);
+int member_await_resume(struct member *m, struct vhd_error *err)
+{
+	int rc = remote_next(&m->remote, (int)m->timeout_ms + GRACE_MS, NULL, err);
+	struct member_state state;
+
+	/* its lease may have been faster; since it was let go that is as good */
+	if (rc < 0 && member_ask_state(m, &state, NULL) >= 0 && state.running)
+		rc = 0;
 	if (rc < 0)
-		return rc;
-	m->made = true;
-	rc = io_file_sync_directory(m->leaf);
-	return rc < 0 ? error_system(err, rc, "sync the directory of", m->leaf) : 0;
-}
-
-int member_switch(struct member *m, struct vhd_error *err)
-{
-	int rc;
-
-	if (rename(m->temp, m->leaf) < 0)
-		return error_system(err, -errno, "rename to", m->leaf);
-	m->switched = true;
-	m->made = false;
-	rc = io_file_sync_directory(m->leaf);
-	return rc < 0 ? error_system(err, rc, "sync the directory of", m->leaf) : 0;
-}
-
-int member_resume(struct member *m, struct vhd_error *err)
-{
-	int rc;
-
-	if (!m->paused)
-		return 0;
-	rc = call(m, "Unpause", json_object(), CALL_MS, NULL, err);
-	if (rc >= 0)
+		in_question(m, err);
+	else
 		m->paused = false;
 	return rc;
 }
 
-void member_undo(struct member *m, struct vhd_error *err)
-{
-	struct vhd_error again = { .code = 0 };
+/* ── files ── */
 
-	*err = again;
-	if (m->switched) {
-		/* the old leaf back under its name; the child, empty, is gone with that */
-		if (rename(m->base, m->leaf) == 0)
-			m->linked = m->switched = false;
-		else
-			error_system(err, -errno, "rename back to", m->leaf);
+/* The same server shall use it as used the leaf. */
+static int as_leaf(struct member *m, struct vhd_error *err)
+{
+	struct stat old;
+
+	if (stat(m->at.leaf, &old) < 0 || chmod(m->temp, old.st_mode & 07777) < 0 ||
+	    (chown(m->temp, old.st_uid, old.st_gid) < 0 && errno != EPERM))
+		return error_system(err, -errno, "set owner and mode of", m->temp);
+	return 0;
+}
+
+/* Who is in the way may be its own tapdisk, which went on when the lease ran out. */
+static int in_the_way(struct member *m, int rc, struct vhd_error *err)
+{
+	struct vhd_error over;
+
+	if (rc != -VHD_E_BUSY || !m->paused || member_still_paused(m, &over) != -ETIMEDOUT)
+		return rc;
+	*err = over;
+	return over.code;
+}
+
+int member_prepare(struct member *m, struct vhd_error *err)
+{
+	const struct vhd_snapshot_options options = { .link_empty = true, .parents = *m->parents };
+	int rc;
+
+	if (link(m->at.leaf, m->base) < 0)
+		return error_system(err, -errno, "make the name", m->base);
+	m->linked = true;
+	rc = vhd_snapshot(m->temp, m->base, &options, err);
+	m->made = rc != -EEXIST; /* a failed sync leaves it */
+	if (rc < 0)
+		return in_the_way(m, rc, err);
+	rc = as_leaf(m, err);
+	/* ORDER 17: the frozen node's name is durable before a child of it has the leaf's */
+	return rc < 0 ? rc : member_sync(m, err);
+}
+
+static int hold_one(const char *path, struct vhd_io **out, struct vhd_error *err)
+{
+	int rc = io_file_open(path, IO_FILE_WRITE, out, err);
+
+	if (rc < 0)
+		return rc;
+	/* without locks (NFS) the number of the pause is all there is to go by */
+	return lock_take(*out, LOCK_WRITE, NULL, LOCK_MS, NULL, err);
+}
+
+int member_hold(struct member *m, struct vhd_error *err)
+{
+	int rc = hold_one(m->base, &m->held[0], err);
+
+	if (rc >= 0)
+		rc = hold_one(m->switched ? m->at.leaf : m->temp, &m->held[1], err);
+	if (rc < 0)
+		return in_the_way(m, rc, err);
+	return m->paused ? member_still_paused(m, err) : 0;
+}
+
+int member_switch(struct member *m, struct vhd_error *err)
+{
+	if (rename(m->temp, m->at.leaf) < 0)
+		return error_system(err, -errno, "rename to", m->at.leaf);
+	m->switched = true;
+	m->made = false;
+	return 0;
+}
+
+int member_sync(struct member *m, struct vhd_error *err)
+{
+	int rc = io_file_sync_directory(m->at.leaf);
+
+	return rc < 0 ? error_system(err, rc, "sync the directory of", m->at.leaf) : 0;
+}
+
+void member_let_go(struct member *m)
+{
+	for (unsigned k = 0; k < 2; k++) {
+		io_close(m->held[k]);
+		m->held[k] = NULL;
 	}
-	if (m->made && unlink(m->temp) < 0)
-		error_system(err, -errno, "remove", m->temp);
-	if (m->linked && !m->switched && unlink(m->base) < 0)
-		error_system(err, -errno, "remove", m->base);
-	m->made = m->linked = false;
-	(void)io_file_sync_directory(m->leaf);
-	if (m->connected && member_resume(m, &again) < 0)
-		*err = again;
+	m->let_go = true;
 }
 
 void member_close(struct member *m)
 {
+	member_let_go(m);
 	if (m->connected)
 		remote_close(&m->remote);
-	m->connected = false;
+	m->connected = m->paused = false;
 }

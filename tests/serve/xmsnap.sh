@@ -1,46 +1,9 @@
 #!/usr/bin/env bash
 # xmsnap - three disks written in turn: each group of frozen nodes is one point in time; failures at
 # each step take everything back; a killed xmsnap leaves nothing paused
-# shellcheck source=tests/serve/ctl.inc
-. "$(dirname "$0")/ctl.inc"
-/usr/bin/python3 -c "import nbd" 2>/dev/null || skip "python3-libnbd is not installed"
-dir=$(mktemp -d /dev/shm/vhd-test.XXXXXX) || skip "no /dev/shm"
-at_exit "rm -rf '$dir'"
-mkdir "$dir/a" "$dir/b" "$dir/c"
-declare -A p s
-for d in a b c; do
-	vhd-util create -n "$dir/$d/$d.vhd" -s 16
-	new_disk "vhd:$dir/$d/$d.vhd"
-	p[$d]=$pid s[$d]=$sock
-done
-cat >vm.xml <<XML
-<domain type='kvm'><name>three</name><devices>
- <disk type='file' device='disk'><source file='$dir/a/a.vhd'/><target dev='vda'/></disk>
- <disk type='network' device='disk'><source protocol='nbd' name='b'><host transport='unix' socket='${s[b]}'/></source><target dev='vdb'/></disk>
- <disk type='network' device='disk'><source protocol='nbd'><host transport='unix' socket='${s[c]}'/></source><target dev='vdc'/></disk>
- <disk type='file' device='cdrom'><source file='/nowhere.iso'/><target dev='hda'/><readonly/></disk>
-</devices></domain>
-XML
-cat >writer.py <<'PY'
-# number N to disk a, then b, then c, each flushed before the next
-import struct, sys
-import nbd
-disks = []
-for path in sys.argv[1:]:
-    h = nbd.NBD(); h.connect_uri("nbd+unix:///?socket=" + path); disks.append(h)
-n = 0
-while True:
-    n += 1
-    for h in disks:
-        h.pwrite(struct.pack(">Q", n) * 64, 4096); h.flush()
-    if n == 1:
-        open("written", "w").close()
-PY
-timeout 200 /usr/bin/python3 writer.py "${s[a]}" "${s[b]}" "${s[c]}" 2>writer.err &
-writer=$!
-wait_for 20 test -e written
-number() { vhd-util read -n "$1" -r 8 -c 1 2>/dev/null | head -c 8 | od -An -tu8 --endian=big | tr -d ' '; }
-all_running() { [ "$(tap-ctl list | grep -c 'state=0x0 ')" = 3 ]; }
+# shellcheck source=tests/serve/three.inc
+. "$(dirname "$0")/three.inc"
+start_writer
 
 xmsnap --domain-xml vm.xml --name dry --dry-run >out || fail "dry run"
 [ "$(wc -l <out)" = 3 ] || fail "dry run: $(cat out)"
@@ -49,12 +12,9 @@ for ((i = 1; i <= 15; i++)); do
 	xmsnap --domain-xml vm.xml --name "n$i" --json >out || fail "round $i: $(cat out)"
 	python3 -c 'import json,sys; j=json.load(open("out")); assert j["schema"]=="xmsnap/1" and len(j["disks"])==3' ||
 		fail "JSON: $(cat out)"
-	x=$(number "$dir/a/a.n$i.vhd") y=$(number "$dir/b/b.n$i.vhd") z=$(number "$dir/c/c.n$i.vhd")
-	{ [ "$x" -ge "$y" ] && [ "$y" -ge "$z" ] && [ $((x - z)) -le 1 ]; } ||
-		fail "round $i is no point in time: $x $y $z"
-	[ "$x" -gt 0 ] || fail "nothing was written before round $i"
+	one_point "n$i"
 done
-kill -0 $writer || fail "the writer saw an error: $(cat writer.err)"
+writer_lives
 
 # nothing is made twice; a failure at the last disk takes the first ones back
 before=$(ls "$dir"/*)
@@ -70,7 +30,7 @@ if [ "$(id -u)" = 0 ] && mount --bind "$dir/c" "$dir/c" 2>/dev/null; then
 	check_status 30 xmsnap --domain-xml vm.xml --name ro --timeout 2
 	umount -l "$dir/c"
 	[ "$(ls "$dir"/*)" = "$before" ] || fail "read-only: something is left"
-	wait_for 30 all_running # by its lease
+	all_running || fail "read-only: it is known before anything is paused"
 fi
 
 # killed at random moments: every disk goes on, chains are whole
@@ -82,24 +42,99 @@ for ((i = 1; i <= 15; i++)); do
 	wait $victim 2>/dev/null
 	wait_for 20 all_running
 done
-kill -0 $writer || fail "the writer saw an error: $(cat writer.err)"
+writer_lives
 
 # what cannot be taken is told before anything happens
 sed "s#$dir/a/a.vhd#$dir/none.vhd#" vm.xml >bad.xml
 check_status 19 xmsnap --domain-xml bad.xml
 check_err 'no running tapdisk'
+# each of them is told; the status is that of the first
+vhd-util create -n "$dir/raw.vhd" -s 1 -r
+new_disk "aio:$dir/raw.vhd"
+cat >bad.xml <<XML
+<domain><name>bad</name><devices>
+ <disk type='file'><source file='$dir/raw.vhd'/><target dev='d1'/></disk>
+ <disk type='file'><source file='$dir/nobody.vhd'/><target dev='d2'/></disk>
+ <disk type='file'><source file='$dir/b/b.vhd'/><target dev='d3'/><shareable/></disk>
+ <disk type='file'><source file='$dir/b/b.vhd'/><target dev='d4'/><transient/></disk>
+ <disk type='network'><source protocol='rbd' name='x'/><target dev='d5'/></disk>
+ <disk type='file'><source file='$dir/c/c.vhd'/><target dev='d6'/></disk>
+ <disk type='network'><source protocol='nbd'><host transport='unix' socket='${s[c]}'/></source><target dev='d7'/></disk>
+ <disk type='file'><source file='$dir/ro.vhd'/><target dev='d8'/><readonly/></disk>
+</devices></domain>
+XML
+kept=$(leaves)
+for dry in --dry-run --; do
+	[ $dry = -- ] && dry=
+	# shellcheck disable=SC2086
+	check_status 95 xmsnap --domain-xml bad.xml --json $dry
+	for d in d1 d2 d3 d4 d5 d7; do check_err "disk '$d'"; done
+	! grep -q "disk 'd6' (" "$T/.err" || fail "d6 is fine"
+	python3 - "$T/.out" <<'PY' || fail "JSON: $(cat "$T/.out")"
+import json, sys
+j = json.load(open(sys.argv[1]))
+bad = [d["target"] for d in j["disks"] if d["problem"]]
+assert bad == ["d1", "d2", "d3", "d4", "d5", "d7"], bad
+assert [d["target"] for d in j["left_out"]] == ["d8"] and j["status"] == 95
+PY
+done
+same_leaves || fail "something was made: $(leaves)"
+end_disk
+
+# one process with two disks: by their own sockets without a name, by one address with names only
+vhd-util create -n "$dir/one.vhd" -s 4
+vhd-util create -n "$dir/two.vhd" -s 4
+chmod 0640 "$dir/two.vhd"
+ln -s two.vhd "$dir/link.vhd"
+port=$((20000 + RANDOM % 20000))
+mkdir -m 700 "$T/other"
+(cd "$dir" && exec env TAPDISK_RUN_DIR="$T/other" tapdisk vhd:one.vhd vhd:link.vhd --nbd unix:two.sock --nbd tcp:127.0.0.1:$port) 2>tapdisk.err &
+pids+=($!)
+wait_for 10 test -S "$dir/two.sock"
+domain() { # domain NAME-ATTRIBUTE HOST
+	echo "<domain><devices><disk type='network'><source protocol='nbd' $1><host $2/></source><target dev='v'/></disk></devices></domain>" >two.xml
+}
+two() { xmsnap --run-dir "$T/run" --run-dir "$T/other" --domain-xml two.xml "$@"; }
+domain "name='link'" "transport='unix' socket='$dir/two.sock'"
+check_status 19 xmsnap --domain-xml two.xml --name p # not in this run directory
+two --name p >out || fail "a second run directory: $(cat tapdisk.err)"
+[ "$(cat out)" = "$dir/two.vhd -> $dir/two.p.vhd" ] || fail "through a link: $(cat out)"
+[ -L "$dir/link.vhd" ] && [ "$(stat -c %a "$dir/two.vhd")" = 640 ] || fail "the link or the mode was lost"
+domain "name='one'" "name='localhost' port='$port'"
+two --name q >out || fail "by TCP"
+[ -e "$dir/one.q.vhd" ] || fail "by TCP: $(cat out)"
+domain "" "name='127.0.0.1' port='$port'"
+check_status 95 two --name r
+check_err 'names none of them'
+
+# somebody else's pause is left alone
+tap-ctl pause -p "${p[b]}" -m 1
+check_status 16 xmsnap --domain-xml vm.xml --name pause
+check_err 'paused'
+tap-ctl unpause -p "${p[b]}" -m 1
+all_running || fail "not all run"
+
+# virsh is asked for the XML; without it there is a way out
+mkdir fake
+printf '#!/bin/sh\n[ "$*" = "dumpxml -- three" ] && cat "%s"\n' "$T/vm.xml" >fake/virsh
+chmod +x fake/virsh
+PATH=$T/fake:$PATH xmsnap three --name virsh >out || fail "by virsh"
+one_point virsh
+check_status 2 env PATH="$T/fake:$PATH" xmsnap four
+command -v virsh >/dev/null || {
+	check_status 2 xmsnap three
+	check_err 'domain-xml'
+}
+check_status 22 xmsnap three --domain-xml vm.xml
+check_status 22 xmsnap three --name a/b
+check_status 22 xmsnap three --timeout 0
+
 echo '<a>' >bad.xml
 check_status 22 xmsnap --domain-xml bad.xml
 check_status 22 xmsnap
 check_status 2 xmsnap --domain-xml none.xml
 # the historic call
-xmsnap three "$dir/a/a.vhd" --name old >/dev/null || fail "xmsnap VM FILE"
+(cd "$dir/a" && xmsnap three a.vhd --name old) >/dev/null || fail "xmsnap VM FILE"
 [ -e "$dir/a/a.old.vhd" ] && [ ! -e "$dir/b/b.old.vhd" ] || fail "xmsnap VM FILE took the wrong disks"
-kill $writer
-wait $writer 2>/dev/null
-for d in a b c; do
-	kill "${p[$d]}"
-	wait_for 10 gone "${p[$d]}"
-	vhd-util check "$dir/$d/$d.vhd" --parents >checked || fail "$d: $(cat checked)"
-done
+stop_all
 exit 0
