@@ -145,6 +145,8 @@ static void undo_all(struct group *g, void (*tell)(const struct vhd_error *err))
 		if (err.code)
 			tell(&err);
 	}
+	for (unsigned i = 0; i < g->count; i++)
+		member_settle(&g->members[i]);
 }
 
 /* Who is interrupted while going back or going on would leave half of it. */

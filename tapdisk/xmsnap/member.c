@@ -76,12 +76,14 @@ static int ask(struct member *m, const char *method, json_t *parameters, struct 
 
 int member_ask_pause(struct member *m, struct vhd_error *err)
 {
-	m->asked = true;
+	int rc = ask(m, "Pause",
+		     json_pack("{s:I, s:I, s:b}", "timeout_ms", (json_int_t)m->timeout_ms,
+			       "lease_ms", (json_int_t)LEASE(m->timeout_ms), "while_connected", 1),
+		     err);
+
+	m->asked = rc >= 0;
 	m->paused = false;
-	return ask(m, "Pause",
-		   json_pack("{s:I, s:I, s:b}", "timeout_ms", (json_int_t)m->timeout_ms, "lease_ms",
-			     (json_int_t)LEASE(m->timeout_ms), "while_connected", 1),
-		   err);
+	return rc;
 }
 
 int member_await_pause(struct member *m, struct vhd_error *err)
@@ -89,6 +91,7 @@ int member_await_pause(struct member *m, struct vhd_error *err)
 	json_t *out = NULL;
 	int rc = remote_next(&m->remote, (int)m->timeout_ms + GRACE_MS, &out, err);
 
+	m->asked = rc == -ETIMEDOUT || rc == -EINTR; /* the answer may come yet */
 	if (rc >= 0 && json_is_true(json_object_get(out, "already")))
 		rc = error_set(err, -EBUSY, "somebody else has paused it");
 	if (rc < 0) {

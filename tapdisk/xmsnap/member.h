@@ -30,7 +30,8 @@ struct member {
 	uint64_t pauses;	/* number of the pause, while paused */
 	struct vhd_io *held[2]; /* owned: the leaf and its child, locked */
 	struct vhd_error problem;
-	bool connected, asked, paused, linked, made, switched, let_go;
+	bool asked; /* to pause, and has not answered */
+	bool connected, paused, linked, made, switched, let_go;
 };
 
 /* Names, and what can be known before anything is done.  -EEXIST: the frozen node's is taken. */
@@ -52,6 +53,9 @@ VHD_MUST int member_await_resume(struct member *m, struct vhd_error *err);
 /* undo.c: from wherever it is back to the old leaf.  *err: what could not be undone; code 0 if
  * all was. */
 void member_undo(struct member *m, struct vhd_error *err);
+/* Then, for one that was asked to pause and has not answered: it goes on too, awaited for a
+ * moment.  By itself it does in any case, as soon as it is paused. */
+void member_settle(struct member *m);
 
 /* What its tapdisk says of it, for undo.c. */
 struct member_state {

@@ -15,6 +15,8 @@
 #include "libvhd/error.h"
 #include "member.h"
 
+#define SETTLE_MS 3000
+
 static void hang_up(struct member *m)
 {
 	if (m->connected)
@@ -81,13 +83,26 @@ static void go_on(struct member *m, struct vhd_error *err)
 {
 	struct vhd_error why;
 
-	if (!m->paused || member_still_paused(m, &why) == -ETIMEDOUT) {
-		hang_up(m);
+	if (m->asked) /* member_settle */
 		return;
-	}
-	if ((member_ask_resume(m, &why) < 0 || member_await_resume(m, &why) < 0) && !err->code)
+	/* whatever it says: it goes on as soon as it can when nobody holds the pause any more */
+	if (m->paused && member_still_paused(m, &why) != -ETIMEDOUT &&
+	    (member_ask_resume(m, &why) < 0 || member_await_resume(m, &why) < 0) && !err->code)
 		*err = why;
-	/* whatever it said: it goes on as soon as it can */
+	hang_up(m);
+}
+
+void member_settle(struct member *m)
+{
+	json_t *out = NULL;
+
+	if (!m->connected || !m->asked)
+		return;
+	if (remote_next(&m->remote, SETTLE_MS, &out, NULL) >= 0 &&
+	    !json_is_true(json_object_get(out, "already")) && member_ask_resume(m, NULL) >= 0)
+		(void)!remote_next(&m->remote, SETTLE_MS, NULL, NULL);
+	json_decref(out);
+	m->asked = false;
 	hang_up(m);
 }
 

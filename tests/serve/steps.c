@@ -86,6 +86,11 @@ static int refused(struct vhd_error *err, const char *what)
 	return error_set(err, -EIO, "%s: made to fail", what);
 }
 
+static int unanswered(struct vhd_error *err)
+{
+	return error_set(err, -ETIMEDOUT, "answer: made to fail");
+}
+
 static int refused_errno(void)
 {
 	errno = EIO;
@@ -137,8 +142,7 @@ int __wrap_remote_ask(struct remote *remote, const char *method, json_t *paramet
 
 int __wrap_remote_next(struct remote *remote, int wait_ms, json_t **out, struct vhd_error *err)
 {
-	return fails("answer") ? refused(err, "answer") :
-				 __real_remote_next(remote, wait_ms, out, err);
+	return fails("answer") ? unanswered(err) : __real_remote_next(remote, wait_ms, out, err);
 }
 
 int __wrap_remote_call(struct remote *remote, const char *method, json_t *parameters, int wait_ms,
