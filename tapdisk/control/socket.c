@@ -132,7 +132,8 @@ static bool queue_out(struct client *client, const char *text, size_t length)
 	if (need > client->out_room) {
 		char *more;
 
-		memmove(client->out, client->out + client->out_at, client->out_used);
+		if (client->out_used) /* else there may be no buffer yet */
+			memmove(client->out, client->out + client->out_at, client->out_used);
 		client->out_at = 0;
 		more = realloc(client->out, client->out_used + length);
 		if (!more)
