@@ -119,6 +119,8 @@ static void opened(struct vbd_op *op)
 {
 	struct tapdisk *t = op->owner;
 
+	if (t->ending) /* told to end meanwhile: that it came to nothing is no failure */
+		return;
 	if (op->err.code) {
 		fail(t, &op->err);
 		return;

@@ -156,8 +156,11 @@ static int read_config(struct options *o, const char *file, bool must)
 			fclose(f);
 		return print_error(&err);
 	}
-	n = fread(o->config, 1, CONFIG_MAX - 1, f);
+	n = fread(o->config, 1, CONFIG_MAX, f);
 	fclose(f);
+	if (n == CONFIG_MAX || memchr(o->config, 0, n))
+		return usage_error("%s is no configuration file: it %s", file,
+				   n == CONFIG_MAX ? "is too long" : "has NUL bytes");
 	o->config[n] = '\0';
 	for (char *line = o->config, *next; line && !status; line = next) {
 		next = strchr(line, '\n');

@@ -38,7 +38,8 @@ static void slot_closed(struct vbd_op *op)
 	struct slot *slot = op->owner;
 	struct control *control = slot->control;
 
-	if (op->err.code) {
+	/* what had no image cannot be closed, and need not be */
+	if (op->err.code && !(vbd_state(slot->vbd) & VBD_CLOSED)) {
 		log_write(LOG_LEVEL_ERROR, "close-failed", (int)vbd_minor(slot->vbd), "%s",
 			  op->err.text);
 		if (!control->down_err.code)
@@ -69,12 +70,9 @@ static void close_slots(struct control *control)
 	control->closed = true;
 	control->closing = 1; /* until all were begun */
 	for (struct list *l = control->slots.next; l != &control->slots; l = l->next) {
-		struct slot *slot = list_entry(l, struct slot, link);
-
-		if (vbd_state(slot->vbd) & VBD_CLOSED)
-			continue;
+		/* an image that is just being opened is closed after */
 		control->closing++;
-		close_slot(slot, false);
+		close_slot(list_entry(l, struct slot, link), false);
 	}
 	control->closing--;
 }
@@ -136,12 +134,14 @@ int control_listen(struct control *control, struct vhd_error *err)
 	char path[PATH_MAX];
 
 	rundir_control_path(control->params.run_dir, (int)getpid(), path);
-	return server_open(control, path, -1, &control->server, err);
+	return server_open(control, path, -1, &control->servers[0], err);
 }
 
 int control_listen_fd(struct control *control, int fd, struct vhd_error *err)
 {
-	return server_open(control, NULL, fd, &control->server, err);
+	if (control->servers[1])
+		return error_set(err, -EINVAL, "more than one control socket was handed over");
+	return server_open(control, NULL, fd, &control->servers[1], err);
 }
 
 int control_attach(struct control *control, unsigned minor, const char *name, struct vbd **out,
@@ -177,7 +177,8 @@ void control_close(struct control *control)
 {
 	if (!control)
 		return;
-	server_close(control->server);
+	server_close(control->servers[0]);
+	server_close(control->servers[1]);
 	/* calls of clients that are gone: nobody answers them any more */
 	while (!list_empty(&control->calls))
 		service_drop(list_entry(control->calls.next, struct call, link));

@@ -32,7 +32,7 @@ struct control_params {
 int control_open(const struct control_params *params, struct control **out, struct vhd_error *err);
 /* Serve ctl<pid> in the run directory. */
 int control_listen(struct control *control, struct vhd_error *err);
-/* The descriptor of a listening socket is used instead (socket activation); ownership passes. */
+/* Serve at a listening socket that was handed over, too; ownership passes on success. */
 int control_listen_fd(struct control *control, int fd, struct vhd_error *err);
 
 /* ── for the start and the end of the server ── */

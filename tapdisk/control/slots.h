@@ -23,7 +23,7 @@ struct control {
 	struct control_params params;
 	struct loop *loop;
 	struct list slots, listeners, calls;
-	struct server *server;
+	struct server *servers[2];  /* ctl<pid>; one handed over.  NULL: there is none */
 	struct loop_task stop_task; /* tells the owner */
 	struct loop_task step_task; /* the shutdown may go on */
 	bool stopping;		    /* nothing new is begun */
