@@ -47,6 +47,8 @@ $(TAPDISK_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(TAP
 $(filter $(BUILD)/tests/tapdisk/check_nbd_%,$(TAPDISK_TESTS)): $(call obj,$(wildcard tests/tapdisk/nbd-*.c))
 # the world of the core's and the drivers' tests
 $(patsubst %,$(BUILD)/tests/tapdisk/check_%,vbd drivers): $(call obj,tests/tapdisk/vbd-world.c)
+# and of the control tests
+$(filter $(BUILD)/tests/tapdisk/check_control%,$(TAPDISK_TESTS)): $(call obj,$(wildcard tests/tapdisk/control-*.c))
 # speed of a room alone, for `perf`
 BENCH_TOOLS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/bench/*.c))
 $(BENCH_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TAPDISK_OBJ) $(LIB_OBJ)
@@ -72,7 +74,7 @@ $(TEST_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/lib/tools/%.o $(TEST_LIB_OBJ
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) $(LDLIBS_TEST)
 
 # a fuzz target with a main that replays its corpus: needs no fuzzer
-FUZZ_TAPDISK := fuzz_nbd # targets that run the server
+FUZZ_TAPDISK := fuzz_nbd fuzz_message # targets that run the server
 $(patsubst %,$(BUILD)/tests/fuzz/%-replay,$(FUZZ_TAPDISK)): $(TAPDISK_OBJ)
 $(patsubst %,$(BUILD)/tests/fuzz/%-replay,$(FUZZ_TAPDISK)) $(patsubst %,build/fuzz/%,$(FUZZ_TAPDISK)): FUZZ_LIBS = $(TAPDISK_LIBS)
 $(FUZZ_REPLAY): $(BUILD)/tests/fuzz/%-replay: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/replay.o $(TEST_LIB_OBJ) $(LIB_OBJ)

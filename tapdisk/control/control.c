@@ -77,12 +77,26 @@ static void close_slots(struct control *control)
 	control->closing--;
 }
 
+/* Those too that an Open or Export made which was under way when the end began. */
+static void stop_listeners(struct control *control)
+{
+	for (struct list *l = control->listeners.next; l != &control->listeners;) {
+		struct listener *listener = list_entry(l, struct listener, link);
+
+		l = l->next;
+		exports_stop(listener, NULL);
+	}
+}
+
 static void step(struct loop_task *task)
 {
 	struct control *control = list_entry(task, struct control, step_task);
 	void (*down)(void *owner, const struct vhd_error *err) = control->down;
 
-	if (!down || !is_quiet(control))
+	if (!down)
+		return;
+	stop_listeners(control);
+	if (!is_quiet(control))
 		return;
 	if (!control->closed)
 		close_slots(control);
@@ -101,12 +115,6 @@ void control_shutdown(struct control *control, uint64_t timeout_ns,
 	control->down = done;
 	control->down_owner = owner;
 	control->down_timeout_ns = timeout_ns;
-	for (struct list *l = control->listeners.next; l != &control->listeners;) {
-		struct listener *listener = list_entry(l, struct listener, link);
-
-		l = l->next;
-		exports_stop(listener, NULL);
-	}
 	loop_defer(control->loop, &control->step_task);
 }
 

@@ -6,7 +6,8 @@
  *   - a message longer than MESSAGE_CALL_MAX
  *   - a message begun and not finished within PARTIAL_S seconds
  *   - more than CLIENTS clients: the one idle longest gives way; if all are at work the new one
- *   - more than REPLIES_MAX bytes of replies that it does not read
+ *   - more than REPLIES_MAX bytes of events that it does not read
+ * Who does not read its replies is not heard until it does.
  *
  * The socket is made under another name, listens, and is then renamed: whoever finds the name
  * and is refused knows that its server is dead.
@@ -28,7 +29,7 @@
 #define CLIENTS	     64u
 #define BACKLOG	     64
 #define PARTIAL_S    10
-#define REPLIES_MAX  (8u << 20)
+#define REPLIES_MAX  (1u << 20)
 #define READ_BYTES   4096u
 #define NS_PER_S     1000000000ull
 #define ACCEPT_BATCH 16
@@ -127,19 +128,21 @@ static bool queue_out(struct client *client, const char *text, size_t length)
 {
 	size_t need = client->out_at + client->out_used + length;
 
-	if (client->out_used + length > REPLIES_MAX)
+	/* what was sent makes room once it is the larger part: each byte is moved once at most */
+	if (client->out_at > client->out_used) {
+		memmove(client->out, client->out + client->out_at, client->out_used);
+		client->out_at = 0;
+		need = client->out_used + length;
+	}
+	if (client->out_used && client->out_used + length > REPLIES_MAX)
 		return false;
 	if (need > client->out_room) {
-		char *more;
+		char *more = realloc(client->out, need * 2);
 
-		if (client->out_used) /* else there may be no buffer yet */
-			memmove(client->out, client->out + client->out_at, client->out_used);
-		client->out_at = 0;
-		more = realloc(client->out, client->out_used + length);
 		if (!more)
 			return false;
 		client->out = more;
-		client->out_room = client->out_used + length;
+		client->out_room = need * 2;
 	}
 	memcpy(client->out + client->out_at + client->out_used, text, length);
 	client->out_used += length;
@@ -189,7 +192,8 @@ static void refuse(struct client *client, const char *why)
 /* Work off what has come, one call at a time. */
 static void take_messages(struct client *client)
 {
-	while (!client->busy && !client->doomed && client->in_used) {
+	/* who does not read its replies is not asked for more calls */
+	while (!client->busy && !client->doomed && client->in_used && !client->out_used) {
 		char *end = memchr(client->in, 0, client->in_used);
 		size_t length;
 		bool good;

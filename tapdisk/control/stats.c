@@ -47,7 +47,10 @@ json_t *stats_disk(const struct slot *slot)
 			 (int)vbd_state(vbd), "status", vbd_state_text(vbd), "reason",
 			 text(vbd_reason(vbd)), "args", spec ? text(spec) : json_null(), "size",
 			 integer(vbd_size(vbd)), "read_only", vbd_read_only(vbd), "busy",
-			 slot->busy ? slot->busy : "", "pauses", integer(vbd_pauses(vbd)),
+			 slot->busy	? slot->busy :
+			 slot->resuming ? "Unpause" :
+					  "",
+			 "pauses", integer(vbd_pauses(vbd)),
 			 "exports", exports_json(slot));
 }
 
