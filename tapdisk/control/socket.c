@@ -5,7 +5,8 @@
  * buffer.  Limits, each of which ends in a closed connection and nothing else:
  *   - a message longer than MESSAGE_CALL_MAX
  *   - a message begun and not finished within PARTIAL_S seconds
- *   - more than CLIENTS clients: the one idle longest gives way; if all are at work the new one
+ *   - more than CLIENTS clients: the one idle longest gives way, who never asked anything before
+ *     who did; if all are at work the new one
  *   - more than REPLIES_MAX bytes of events that it does not read
  * Who does not read its replies is not heard until it does.
  *
@@ -55,6 +56,7 @@ struct client {
 	char *out;
 	size_t out_at, out_used, out_room;
 	bool busy;   /* a call is under way */
+	bool served; /* one was, at least */
 	bool ended;  /* it sends no more */
 	bool doomed; /* is closed at the end of this turn */
 	struct loop_task task;
@@ -169,6 +171,7 @@ void client_send(struct client *client, json_t *message)
 void client_idle(struct client *client)
 {
 	client->busy = false;
+	client->served = true;
 	/* the latest to be idle is the last to give way */
 	list_remove(&client->link);
 	list_append(&client->server->clients, &client->link);
@@ -286,20 +289,32 @@ static bool may_talk(int fd, struct ucred *peer)
 	return peer->uid == 0 || peer->uid == geteuid();
 }
 
-/* Room for one more?  The one idle longest gives way. */
-static bool make_room(struct server *server)
+/* The one idle longest of those that never asked for anything, or of the others; NULL: none. */
+static struct client *find_idle(const struct server *server, bool served)
 {
-	if (server->count < CLIENTS)
-		return true;
 	for (struct list *l = server->clients.next; l != &server->clients; l = l->next) {
 		struct client *client = list_entry(l, struct client, link);
 
-		if (client->busy || client->out_used || slots_is_holder(server->control, client))
-			continue;
-		client_close(client);
-		return true;
+		if (!client->busy && !client->out_used && client->served == served &&
+		    !slots_is_holder(server->control, client))
+			return client;
 	}
-	return false;
+	return NULL;
+}
+
+/* Room for one more?  An idle one gives way. */
+static bool make_room(struct server *server)
+{
+	struct client *idle;
+
+	if (server->count < CLIENTS)
+		return true;
+	idle = find_idle(server, false);
+	if (!idle)
+		idle = find_idle(server, true);
+	if (idle)
+		client_close(idle);
+	return idle != NULL;
 }
 
 static void welcome(struct server *server, int fd, pid_t pid)

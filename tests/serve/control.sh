@@ -39,6 +39,8 @@ elif sys.argv[2] == "hostile":
         except (ConnectionError, socket.timeout, BrokenPipeError):
             pass
         s.close()
+    r = call(good, "org.vhdtoolkit.Tapdisk.List")
+    assert r and "error" not in r, r
     idle = []
     for _ in range(300):
         try: idle.append(connect(path))

@@ -154,18 +154,22 @@ START_TEST(test_many)
 {
 	struct rlimit files = { 4096, 4096 };
 	int holder = world_connect(&w), partial = world_connect(&w), fds[1000];
+	int known = world_connect(&w);
 
 	setrlimit(RLIMIT_NOFILE, &files);
 	json_decref(world_do(holder, "Pause", "{\"minor\":0,\"while_connected\":true}"));
+	json_decref(world_do(known, "List", "{}"));
 	world_send(partial, "{\"method\":", 10);
 	for (int k = 0; k < 1000; k++)
 		fds[k] = world_connect(&w);
 	/* served although a thousand sit there; who holds a pause was not sent away */
 	ck_assert_int_eq(world_state(&w, 0), VBD_PAUSED | VBD_QUIESCED);
+	json_decref(world_do(known, "List", "{}")); /* nor was who had asked before */
 	for (int k = 0; k < 1000; k++)
 		close(fds[k]);
 	json_decref(world_do(holder, "Unpause", "{\"minor\":0}"));
 	close(holder);
+	close(known);
 	close(partial);
 }
 END_TEST
