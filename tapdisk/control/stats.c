@@ -50,8 +50,7 @@ json_t *stats_disk(const struct slot *slot)
 			 slot->busy	? slot->busy :
 			 slot->resuming ? "Unpause" :
 					  "",
-			 "pauses", integer(vbd_pauses(vbd)),
-			 "exports", exports_json(slot));
+			 "pauses", integer(vbd_pauses(vbd)), "exports", exports_json(slot));
 }
 
 static json_t *images(const struct vbd *vbd)
