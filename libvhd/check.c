@@ -72,7 +72,8 @@ int check_progress(struct check *c, uint64_t done_bytes, uint64_t total_bytes)
 	const struct vhd_progress *p = &c->options->progress;
 
 	if (p->step && p->step(p->arg, done_bytes, total_bytes))
-		return error_set(c->err, -VHD_E_CANCELLED, "stopped checking '%s'", c->file);
+		return error_set(c->err, -VHD_E_CANCELLED, "checking '%s' was interrupted",
+				 c->file);
 	return 0;
 }
 

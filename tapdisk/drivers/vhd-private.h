@@ -145,6 +145,8 @@ void pump_unref(struct vhd_req *v);
 /* Wait for the metadata at v->sector of the leaf, or (@view) of the layers below; then v->step,
  * or the request fails. */
 void vhd_want(struct vhd_req *v, bool view);
+/* A map_req.ready: what v->wait waited for is over: v->step, or the request fails. */
+void vhd_step_again(struct map_req *wait);
 /* The leaf's map changed: commit by age, offer what is to be written. */
 void vhd_touched(struct vhd_disk *d);
 /* All of @v is over but perhaps making it durable. */

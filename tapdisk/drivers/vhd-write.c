@@ -36,18 +36,6 @@ static void landed(struct vhd_req *v)
 		pump_unref(v);
 }
 
-static void reserved_later(struct map_req *wait)
-{
-	struct vhd_req *v = (struct vhd_req *)wait;
-
-	if (wait->err && !v->err)
-		v->err = wait->err;
-	if (v->err)
-		pump_unref(v);
-	else
-		v->step(v);
-}
-
 /* Reserve room for @count sectors, or for the start of them; extents, MAP_WAIT, or negative. */
 static int reserve(struct vhd_req *v, uint64_t count, struct map_ext *ext, int max)
 {
@@ -61,7 +49,7 @@ static int reserve(struct vhd_req *v, uint64_t count, struct map_ext *ext, int m
 	}
 	v->wait.sector = v->sector;
 	v->wait.count = count;
-	v->wait.ready = reserved_later;
+	v->wait.ready = vhd_step_again;
 	n = map_write(d->map, &v->wait, ext, max);
 	pump_soon(d); /* what it waits for, or a bitmap page beside the data (ORDER 9) */
 	v->piece = v->wait.count;

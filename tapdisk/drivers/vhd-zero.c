@@ -44,18 +44,6 @@ static enum action below(struct vhd_req *v, uint64_t *count)
 	return ext.kind == VIEW_ZERO ? ACT_SKIP : ACT_CLEAR;
 }
 
-static void freed_later(struct map_req *wait)
-{
-	struct vhd_req *v = (struct vhd_req *)wait;
-
-	if (wait->err && !v->err)
-		v->err = wait->err;
-	if (v->err)
-		pump_unref(v);
-	else
-		v->step(v);
-}
-
 /* The whole blocks at the start of what is left, in an image without parent. */
 static enum action free_blocks(struct vhd_req *v, uint64_t *count)
 {
@@ -68,7 +56,7 @@ static enum action free_blocks(struct vhd_req *v, uint64_t *count)
 	*count = end - v->sector;
 	v->wait.sector = v->sector;
 	v->wait.count = *count;
-	v->wait.ready = freed_later;
+	v->wait.ready = vhd_step_again;
 	n = map_free(d->map, &v->wait);
 	if (n == -EAGAIN) {
 		pump_soon(d);

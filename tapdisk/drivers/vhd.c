@@ -58,12 +58,19 @@ static void wanted(struct map_req *wait)
 {
 	struct vhd_req *v = (struct vhd_req *)wait;
 	struct vhd_disk *d = v->disk;
-	int err = wait->err;
 
-	if (err == -VHD_E_BAT_ENTRY && d->view && vhd_refresh(v, view_fault_layer(d->view) + 1))
-		err = 0;
-	if (err && !v->err)
-		v->err = err;
+	if (wait->err == -VHD_E_BAT_ENTRY && d->view &&
+	    vhd_refresh(v, view_fault_layer(d->view) + 1))
+		wait->err = 0;
+	vhd_step_again(wait);
+}
+
+void vhd_step_again(struct map_req *wait)
+{
+	struct vhd_req *v = (struct vhd_req *)wait;
+
+	if (wait->err && !v->err)
+		v->err = wait->err;
 	if (v->err)
 		pump_unref(v);
 	else
