@@ -96,7 +96,5 @@ void server_close(struct server *server); /* NULL is fine */
 void client_send(struct client *client, json_t *message);
 /* The call under way has ended: the next may begin. */
 void client_idle(struct client *client);
-/* Ids of who is at the other end. */
-pid_t client_pid(const struct client *client);
 
 #endif

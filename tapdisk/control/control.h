@@ -50,6 +50,4 @@ void control_shutdown(struct control *control, uint64_t timeout_ns,
 /* After control_shutdown, or before anything was opened.  NULL is fine. */
 void control_close(struct control *control);
 
-unsigned control_disks(const struct control *control);
-
 #endif

@@ -183,20 +183,6 @@ int exports_remove(struct slot *slot, const char *address, struct call *waiter)
 	return rc;
 }
 
-const char *exports_address(const struct slot *slot)
-{
-	const struct control *control = slot->control;
-
-	for (const struct list *l = control->listeners.next; l != &control->listeners;
-	     l = l->next) {
-		const struct listener *listener = list_entry(l, struct listener, link);
-
-		if (!listener->leaving && find_export(listener, slot))
-			return nbd_server_address(listener->server);
-	}
-	return NULL;
-}
-
 json_t *exports_json(const struct slot *slot)
 {
 	const struct control *control = slot->control;

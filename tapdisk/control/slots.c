@@ -153,12 +153,3 @@ void slots_stop(struct control *control)
 {
 	loop_defer(control->loop, &control->stop_task);
 }
-
-unsigned control_disks(const struct control *control)
-{
-	unsigned count = 0;
-
-	for (const struct list *l = control->slots.next; l != &control->slots; l = l->next)
-		count++;
-	return count;
-}

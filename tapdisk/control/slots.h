@@ -79,8 +79,6 @@ int exports_add(struct slot *slot, const struct nbd_params *params, const char *
 int exports_remove(struct slot *slot, const char *address, struct call *waiter);
 /* Stop a listener whatever it exports; @waiter as above. */
 void exports_stop(struct listener *listener, struct call *waiter);
-/* The address at which @slot is exported first; NULL: nowhere. */
-const char *exports_address(const struct slot *slot);
 /* A JSON array of its exports. */
 json_t *exports_json(const struct slot *slot);
 /* All clients, or those of @slot; a JSON array. */

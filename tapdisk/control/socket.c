@@ -178,11 +178,6 @@ void client_idle(struct client *client)
 	loop_defer(client->server->control->loop, &client->task);
 }
 
-pid_t client_pid(const struct client *client)
-{
-	return client->pid;
-}
-
 /* ── messages ── */
 
 static void refuse(struct client *client, const char *why)
@@ -221,7 +216,7 @@ static void take_messages(struct client *client)
 
 static void client_task(struct loop_task *task)
 {
-	struct client *client = (struct client *)((char *)task - offsetof(struct client, task));
+	struct client *client = list_entry(task, struct client, task);
 
 	if (!client->doomed)
 		take_messages(client);

@@ -280,8 +280,7 @@ static void close_disk(struct disk *disk)
 {
 	struct fault *f = fault_of(disk);
 
-	if (f->filter.below)
-		f->filter.below->ops->close(f->filter.below);
+	filter_close(&f->filter);
 	free(f);
 }
 

@@ -78,6 +78,12 @@ void filter_stop(struct disk *disk)
 	below->ops->stop(below);
 }
 
+void filter_close(struct filter *f)
+{
+	if (f->below)
+		f->below->ops->close(f->below);
+}
+
 unsigned filter_layers(const struct disk *disk, struct disk_layer_info *out, unsigned max)
 {
 	const struct disk *below = ((const struct filter *)disk)->below;

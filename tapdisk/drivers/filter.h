@@ -24,6 +24,8 @@ int filter_start(struct disk *disk, struct vhd_error *err);
 void filter_quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg);
 int filter_park(struct disk *disk, struct vhd_error *err);
 void filter_stop(struct disk *disk);
+/* For a filter's own close; before anything was opened below, too. */
+void filter_close(struct filter *f);
 unsigned filter_layers(const struct disk *disk, struct disk_layer_info *out, unsigned max);
 static inline void filter_pass(struct filter *f, struct request *req)
 {

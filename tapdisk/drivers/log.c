@@ -130,8 +130,7 @@ static void close_disk(struct disk *disk)
 {
 	struct log_disk *log = (struct log_disk *)disk;
 
-	if (log->filter.below)
-		log->filter.below->ops->close(log->filter.below);
+	filter_close(&log->filter);
 	if (log->fd >= 0)
 		close(log->fd);
 	free(log);

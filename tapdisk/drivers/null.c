@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "libvhd/error.h"
+#include "storeless.h"
 #include "types.h"
 
 static int start(struct disk *disk, struct vhd_error *err)
@@ -25,24 +26,6 @@ static void submit(struct disk *disk, struct request *req)
 	disk_complete(disk, req, 0);
 }
 
-static void quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg)
-{
-	(void)disk;
-	done(arg, 0);
-}
-
-static int park(struct disk *disk, struct vhd_error *err)
-{
-	(void)disk;
-	(void)err;
-	return 0;
-}
-
-static void stop(struct disk *disk)
-{
-	(void)disk;
-}
-
 static void close_disk(struct disk *disk)
 {
 	free(disk);
@@ -52,10 +35,10 @@ static const struct disk_ops null_ops = {
 	.name = "null",
 	.start = start,
 	.submit = submit,
-	.quiesce = quiesce,
-	.park = park,
-	.unpark = park,
-	.stop = stop,
+	.quiesce = storeless_quiesce,
+	.park = storeless_park,
+	.unpark = storeless_park,
+	.stop = storeless_stop,
 	.close = close_disk,
 };
 

@@ -11,6 +11,7 @@
 
 #include "libvhd/base/number.h"
 #include "libvhd/error.h"
+#include "storeless.h"
 #include "types.h"
 
 #define CELL 65536u
@@ -111,24 +112,6 @@ static void submit(struct disk *disk, struct request *req)
 	disk_complete(disk, req, 0);
 }
 
-static void quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg)
-{
-	(void)disk;
-	done(arg, 0);
-}
-
-static int park(struct disk *disk, struct vhd_error *err)
-{
-	(void)disk;
-	(void)err;
-	return 0;
-}
-
-static void stop(struct disk *disk)
-{
-	(void)disk;
-}
-
 static unsigned layers(const struct disk *disk, struct disk_layer_info *out, unsigned max)
 {
 	const struct ram_disk *d = (const struct ram_disk *)disk;
@@ -155,10 +138,10 @@ static const struct disk_ops ram_ops = {
 	.name = "ram",
 	.start = start,
 	.submit = submit,
-	.quiesce = quiesce,
-	.park = park,
-	.unpark = park,
-	.stop = stop,
+	.quiesce = storeless_quiesce,
+	.park = storeless_park,
+	.unpark = storeless_park,
+	.stop = storeless_stop,
 	.close = close_disk,
 	.layers = layers,
 };

@@ -212,7 +212,7 @@ static int start(struct disk *disk, struct vhd_error *err)
 
 static void quiesce_landed(struct engine_io *io)
 {
-	struct raw_disk *d = (struct raw_disk *)((char *)io - offsetof(struct raw_disk, quiesce));
+	struct raw_disk *d = list_entry(io, struct raw_disk, quiesce);
 
 	if (io->err)
 		sync_failed(d, io->err);

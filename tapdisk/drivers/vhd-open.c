@@ -4,24 +4,14 @@
  * the allowed roots only, reads the tables, and makes the leaf fit for writing; then the
  * images pass to the driver, and their descriptors to the engine at start.
  */
-#include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "libvhd/error.h"
 #include "vhd-private.h"
 
 #define CACHE_DEFAULT (64ull << 20)
-
-static int no_memory(struct vhd_error *err, const char *path)
-{
-	if (err) {
-		*err = (struct vhd_error){ .code = -ENOMEM };
-		snprintf(err->text, sizeof(err->text), "cannot open '%s': out of memory", path);
-	}
-	return -ENOMEM;
-}
 
 int vhd_make_view(struct vhd_layer *const *layers, unsigned depth, uint64_t cache_bytes,
 		  struct vhd_view **out)
@@ -56,7 +46,7 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 	struct vhd_disk *d = calloc(1, sizeof(*d));
 
 	if (!d)
-		return no_memory(err, images[0]->io->name);
+		return error_system(err, -ENOMEM, "open", images[0]->io->name);
 	d->params = *params;
 	if (!d->params.cache_bytes)
 		d->params.cache_bytes = CACHE_DEFAULT;
@@ -68,7 +58,7 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 		}
 		free(d->path);
 		free(d);
-		return no_memory(err, images[0]->io->name);
+		return error_system(err, -ENOMEM, "open", images[0]->io->name);
 	}
 	d->map = images[0]->map;
 	d->has_parent = depth > 1;

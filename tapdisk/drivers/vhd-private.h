@@ -135,6 +135,8 @@ unsigned pump_room(const struct vhd_disk *d, const struct vhd_req *v);
 /* Issue one data operation of @v; false: none is free, v->step is called again when one is. */
 bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op op, uint64_t file_sector,
 		uint64_t sectors, void *buf);
+/* Sync a flat leaf, then d->quiesce is ready. */
+void pump_sync_flat(struct vhd_disk *d);
 /* @v has nothing to wait for but wants its step called again: in the next turn, so that others
  * go first. */
 void pump_yield(struct vhd_req *v);

@@ -53,6 +53,23 @@ void pump_stop(struct vhd_disk *d)
 	d->free_data = d->free_meta = NULL;
 }
 
+/* ORDER 5: a sync that failed is not tried again. */
+static void send(struct vhd_op *op, struct vhd_layer *layer, enum engine_op what, uint64_t offset,
+		 uint64_t length, void *buf, void (*done)(struct engine_io *io))
+{
+	struct disk *disk = &op->disk->disk;
+
+	op->layer = layer;
+	op->io = (struct engine_io){ .file = layer->file,
+				     .op = what,
+				     .offset = offset,
+				     .length = length,
+				     .buf = buf,
+				     .retry = what == ENGINE_SYNC ? NULL : disk->retry,
+				     .done = done };
+	engine_submit(disk->engine, &op->io);
+}
+
 /* ── data ── */
 
 void pump_unref(struct vhd_req *v)
@@ -118,8 +135,7 @@ void pump_yield(struct vhd_req *v)
 /* Those who waited, once each: who finds none again is last in the line. */
 static void resume(struct loop_task *task)
 {
-	struct vhd_disk *d =
-		(struct vhd_disk *)((char *)task - offsetof(struct vhd_disk, resume_task));
+	struct vhd_disk *d = list_entry(task, struct vhd_disk, resume_task);
 	struct vhd_req *v = d->op_waiters, *next;
 
 	d->op_waiters = NULL;
@@ -147,27 +163,51 @@ bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op what,
 		v->own_op_busy = true;
 		op->disk = d;
 	}
-	op->layer = layer;
 	op->req = v;
-	op->io.file = layer->file;
-	op->io.op = what;
-	op->io.offset = file_sector * VHD_SECTOR;
-	op->io.length = sectors * VHD_SECTOR;
-	op->io.buf = buf;
-	op->io.retry = what == ENGINE_SYNC ? NULL : d->disk.retry; /* ORDER 5 */
-	op->io.done = data_done;
-	op->io.err = 0;
-	op->io.since_ns = 0;
 	if (what == ENGINE_READ)
 		layer->reads += sectors;
 	else
 		layer->writes += sectors;
 	v->pending++;
-	engine_submit(d->disk.engine, &op->io);
+	send(op, layer, what, file_sector * VHD_SECTOR, sectors * VHD_SECTOR, buf, data_done);
 	return true;
 }
 
 /* ── metadata ── */
+
+/* One is free. */
+static struct vhd_op *take_meta(struct vhd_disk *d)
+{
+	struct vhd_op *op = d->free_meta;
+
+	d->free_meta = op->next;
+	d->meta_flying++;
+	return op;
+}
+
+static void give_meta(struct vhd_op *op)
+{
+	struct vhd_disk *d = op->disk;
+
+	op->next = d->free_meta;
+	d->free_meta = op;
+	d->meta_flying--;
+}
+
+static void synced(struct engine_io *io)
+{
+	struct vhd_op *op = (struct vhd_op *)io;
+	struct vhd_disk *d = op->disk;
+
+	give_meta(op);
+	d->quiesce.err = io->err;
+	d->quiesce.ready(&d->quiesce);
+}
+
+void pump_sync_flat(struct vhd_disk *d)
+{
+	send(take_meta(d), vhd_leaf(d), ENGINE_SYNC, 0, 0, NULL, synced);
+}
 
 static void meta_done(struct engine_io *io)
 {
@@ -182,9 +222,7 @@ static void meta_done(struct engine_io *io)
 		op->layer->read_failures++;
 	else if (err)
 		op->layer->write_failures++;
-	op->next = d->free_meta;
-	d->free_meta = op;
-	d->meta_flying--;
+	give_meta(op);
 	pump_soon(d);
 	if (of_view)
 		view_done(d->view, layer, tag, err);
@@ -201,30 +239,17 @@ static void issue(struct vhd_disk *d, struct vhd_layer *layer, const struct map_
 		[MAP_ZERO] = ENGINE_ZERO, [MAP_PUNCH] = ENGINE_PUNCH,
 		[MAP_SYNC] = ENGINE_SYNC, [MAP_TRUNCATE] = ENGINE_TRUNCATE,
 	};
-	struct vhd_op *op = d->free_meta;
+	struct vhd_op *op = take_meta(d);
 
-	d->free_meta = op->next;
-	d->meta_flying++;
-	op->layer = layer;
 	op->of_view = of_view;
 	op->view_layer = view_layer;
 	op->tag = m->tag;
-	op->io.file = layer->file;
-	op->io.op = ops[m->op];
-	op->io.offset = m->offset;
-	op->io.length = m->length;
-	op->io.buf = m->buf;
-	op->io.retry = m->op == MAP_SYNC ? NULL : d->disk.retry; /* ORDER 5 */
-	op->io.done = meta_done;
-	op->io.err = 0;
-	op->io.since_ns = 0;
-	engine_submit(d->disk.engine, &op->io);
+	send(op, layer, ops[m->op], m->offset, m->length, m->buf, meta_done);
 }
 
 static void pump(struct loop_task *task)
 {
-	struct vhd_disk *d =
-		(struct vhd_disk *)((char *)task - offsetof(struct vhd_disk, pump_task));
+	struct vhd_disk *d = list_entry(task, struct vhd_disk, pump_task);
 	struct map_io io;
 	unsigned layer;
 

@@ -21,7 +21,7 @@ struct resize {
 
 static void resized(struct map_req *req)
 {
-	struct vhd_disk *d = (struct vhd_disk *)((char *)req - offsetof(struct vhd_disk, job));
+	struct vhd_disk *d = list_entry(req, struct vhd_disk, job);
 	struct resize *r = d->job_owner;
 	struct vhd_image *img = vhd_leaf(d)->img;
 	struct vhd_error err = { .code = 0 };

@@ -220,7 +220,7 @@ int vhd_snapshot_prepare(struct vhd_snapshot *s, struct vhd_error *err)
 
 static void committed(struct map_req *req)
 {
-	struct vhd_disk *d = (struct vhd_disk *)((char *)req - offsetof(struct vhd_disk, job));
+	struct vhd_disk *d = list_entry(req, struct vhd_disk, job);
 	struct snapshot_state *st = d->job_owner;
 
 	st->done(st->arg, req->err);

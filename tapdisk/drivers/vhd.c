@@ -101,8 +101,7 @@ static void sync_failed(struct vhd_disk *d, int err)
 
 static void age_flushed(struct map_req *req)
 {
-	struct vhd_disk *d =
-		(struct vhd_disk *)((char *)req - offsetof(struct vhd_disk, age_flush));
+	struct vhd_disk *d = list_entry(req, struct vhd_disk, age_flush);
 
 	d->age_flushing = false;
 	if (req->err)
@@ -226,7 +225,7 @@ static void submit(struct disk *disk, struct request *req)
 
 static void quiesced(struct map_req *req)
 {
-	struct vhd_disk *d = (struct vhd_disk *)((char *)req - offsetof(struct vhd_disk, quiesce));
+	struct vhd_disk *d = list_entry(req, struct vhd_disk, quiesce);
 
 	d->quiesce_over = true;
 	vhd_settled(d);
@@ -242,43 +241,22 @@ void vhd_settled(struct vhd_disk *d)
 	d->quiesced(d->quiesced_arg, d->quiesce.err);
 }
 
-static void flat_quiesced(struct engine_io *io)
-{
-	struct vhd_op *op = (struct vhd_op *)io;
-	struct vhd_disk *d = op->disk;
-
-	op->next = d->free_meta;
-	d->free_meta = op;
-	d->meta_flying--;
-	d->quiesce.err = io->err;
-	quiesced(&d->quiesce);
-}
-
 static void quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg)
 {
 	struct vhd_disk *d = vhd_disk_of(disk);
-	struct vhd_op *op;
 
 	d->quiesced = done;
 	d->quiesced_arg = arg;
 	d->quiesce = (struct map_req){ .ready = quiesced };
 	if (d->params.read_only) {
 		quiesced(&d->quiesce);
-		return;
-	}
-	if (d->map) {
+	} else if (d->map) {
 		loop_timer_cancel(d->age);
 		map_quiesce(d->map, &d->quiesce);
 		pump_soon(d);
-		return;
+	} else {
+		pump_sync_flat(d);
 	}
-	op = d->free_meta;
-	d->free_meta = op->next;
-	d->meta_flying++;
-	op->io = (struct engine_io){ .file = vhd_leaf(d)->file,
-				     .op = ENGINE_SYNC,
-				     .done = flat_quiesced };
-	engine_submit(disk->engine, &op->io);
 }
 
 /* Another disk's operation brought metadata that a request of this one waited for. */

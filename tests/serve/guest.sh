@@ -6,10 +6,15 @@
 need qemu-system-x86_64 busybox cpio e2fsck mke2fs dpkg-deb
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/vhd-toolkit-guest
 mkdir -p "$cache"
+kernel_package() { apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p' | head -1; }
 if [ ! -e "$cache/vmlinuz" ]; then
 	(
 		cd "$T" || exit 1
-		package=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p' | head -1)
+		package=$(kernel_package)
+		if [ -z "$package" ] && [ "$(id -u)" = 0 ]; then # no lists yet
+			timeout 120 apt-get update -q >/dev/null 2>&1
+			package=$(kernel_package)
+		fi
 		[ -n "$package" ] || exit 1
 		timeout 120 apt-get download "$package-unsigned" >/dev/null 2>&1 || timeout 120 apt-get download "$package" >/dev/null 2>&1 || exit 1
 		dpkg-deb -x linux-image-*.deb kernel || exit 1
