@@ -87,6 +87,11 @@ static inline bool image_has_parent(const struct vhd_image *image)
 	return image->type == VHD_TYPE_DIFFERENCING;
 }
 bool image_parent_is_raw(const struct vhd_image *image);
+/* Is its data encrypted (doc/format.md, "Encryption")? */
+static inline bool image_is_encrypted(const struct vhd_image *image)
+{
+	return image->has_batmap && image->batmap_header.keyhash;
+}
 
 /* Read the BAT, find its faults, make the (read-only) map.  Sparse images
  * only; flat ones: 0, nothing to do. */

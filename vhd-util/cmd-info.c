@@ -29,7 +29,7 @@ struct layer {
 	uint32_t block_size;
 	uint64_t allocated, blocks;
 	uint8_t id[VHD_UUID_BYTES];
-	bool hidden;
+	bool hidden, encrypted;
 	unsigned problem_count;
 	struct peek_problem problems[PEEK_PROBLEMS_MAX];
 };
@@ -94,6 +94,7 @@ static int examine(struct info *info, struct vhd_image *image, struct vhd_error 
 	l->inode = image->io->inode;
 	l->used_bytes = image->type == VHD_TYPE_RAW ? image->size : image->size + VHD_FOOTER_BYTES;
 	l->hidden = image->footer.hidden;
+	l->encrypted = image_is_encrypted(image);
 	memcpy(l->id, image->footer.uuid, sizeof(l->id));
 	if (sparse) {
 		l->block_size = image->header.block_size;
@@ -213,8 +214,9 @@ static void print_layer(const struct layer *l, unsigned place)
 		printf("%s\n", l->state);
 		return;
 	}
-	printf("%s, %s, %s used%s", peek_type_name(l->type), number_format_size(l->size, size),
-	       number_format_size(l->used_bytes, used), l->hidden ? ", hidden" : "");
+	printf("%s, %s, %s used%s%s", peek_type_name(l->type), number_format_size(l->size, size),
+	       number_format_size(l->used_bytes, used), l->hidden ? ", hidden" : "",
+	       l->encrypted ? ", encrypted" : "");
 	printf(", %s\n", l->state);
 }
 
@@ -257,6 +259,8 @@ static void print_text(const struct info *info)
 	line("created:", headers_time(f->timestamp, text));
 	line("id:", print_uuid(f->uuid, text));
 	line("hidden:", f->hidden ? "yes" : "no");
+	if (leaf->encrypted)
+		line("encrypted:", "yes");
 	if (info->count > 1) {
 		line("parent:", info->layers[1].path);
 		printf("chain:\n");
@@ -286,6 +290,8 @@ static void json_layer(struct print_json *j, const struct layer *l)
 		print_json_number(j, "used_size", l->used_bytes);
 		print_json_text(j, "id", l->type == VHD_TYPE_RAW ? NULL : print_uuid(l->id, text));
 		print_json_bool(j, "hidden", l->hidden);
+		if (l->encrypted)
+			print_json_bool(j, "encrypted", true);
 	}
 	print_json_text(j, "state", l->state);
 	print_json_close(j);
@@ -348,6 +354,8 @@ static void print_as_json(const struct info *info)
 	print_json_text(&j, "id", print_uuid(info->footer.uuid, text));
 	print_json_text(&j, "created", headers_time(info->footer.timestamp, text));
 	print_json_bool(&j, "hidden", leaf->hidden);
+	if (leaf->encrypted)
+		print_json_bool(&j, "encrypted", true);
 	print_json_text(&j, "parent", info->count > 1 ? info->layers[1].path : NULL);
 	json_lists(&j, info);
 	print_json_end(&j);

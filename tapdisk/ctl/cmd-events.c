@@ -12,8 +12,11 @@ static void print_event(const struct arguments *args, int pid, json_t *event)
 	const char *text = json_string_value(json_object_get(event, "text"));
 
 	if (args->json) {
-		json_object_set_new(event, "pid", json_integer(pid));
-		json_dumpf(event, stdout, JSON_COMPACT);
+		json_t *all = json_pack("{s:s, s:i}", "schema", "tap-events/1", "pid", pid);
+
+		json_object_update(all, event);
+		json_dumpf(all, stdout, JSON_COMPACT);
+		json_decref(all);
 		putchar('\n');
 		return;
 	}

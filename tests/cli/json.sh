@@ -89,6 +89,7 @@ shape() {
 	[ $status = 0 ] || [ "$kind" = check ] || fail "$kind $*: status $status, and on stdout: $(cat out.json)"
 	python3 shape.py "$kind" "$file" $status <out.json 2>err || fail "$kind $*: $(tail -1 err): $(cat out.json)"
 	shown=$((shown + 1))
+	mv out.json "shown-$shown"
 }
 shown=0
 
@@ -118,6 +119,8 @@ cp vector-dynamic/vector-dynamic.vhd "$name"
 shape info "$name"
 shape check "$name"
 shape map "$name"
+
+check_schema shown-*
 
 # coalesce: what it says and what it did
 "$U" create -n base.vhd -s 16 && "$U" snapshot -n mid.vhd -p base.vhd -e &&

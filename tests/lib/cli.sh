@@ -6,6 +6,7 @@
 #   check_status N cmd…      the command ends with status N; output in $T/.out, $T/.err
 #   check_out TEXT cmd…      it succeeds and prints exactly TEXT
 #   check_err PATTERN        the last check_status said PATTERN (grep) on stderr
+#   check_schema FILE…       the JSON in each fits the schema it names (doc/schema)
 #   fail TEXT…               the test fails     skip TEXT…   it cannot run here
 #   need TOOL…               skip unless all are installed
 #   at_exit CMD…             run at the end, last first
@@ -54,4 +55,10 @@ check_out() {
 }
 check_err() {
 	grep -q -- "$1" "$T/.err" || fail "stderr does not say '$1'"
+}
+check_schema() {
+	local status=0
+	python3 "$root/tests/lib/schema.py" "$@" >"$T/.out" 2>"$T/.err" || status=$?
+	[ $status != 77 ] || skip "$(cat "$T/.err")"
+	[ $status = 0 ] || fail "$(tail -1 "$T/.err")"
 }

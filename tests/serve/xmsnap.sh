@@ -12,9 +12,11 @@ for ((i = 1; i <= 15; i++)); do
 	xmsnap --domain-xml vm.xml --name "n$i" --json >out || fail "round $i: $(cat out)"
 	python3 -c 'import json,sys; j=json.load(open("out")); assert j["schema"]=="xmsnap/1" and len(j["disks"])==3' ||
 		fail "JSON: $(cat out)"
+	cp out "told-$i"
 	one_point "n$i"
 done
 writer_lives
+check_schema told-*
 
 # nothing is made twice; a failure at the last disk takes the first ones back
 before=$(ls "$dir"/*)
