@@ -110,5 +110,7 @@ void print_warning(const struct vhd_error *warning);
  * VHD_E_CANCELLED (exit status 130). */
 struct vhd_progress progress_begin(const char *what, bool always);
 void progress_end(void);
+/* For work that takes no time: its warnings alone. */
+struct vhd_progress progress_warnings(void);
 
 #endif

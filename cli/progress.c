@@ -124,6 +124,11 @@ struct vhd_progress progress_begin(const char *what, bool always)
 	return (struct vhd_progress){ .step = step, .warn = warn };
 }
 
+struct vhd_progress progress_warnings(void)
+{
+	return (struct vhd_progress){ .warn = warn };
+}
+
 void progress_end(void)
 {
 	if (!progress.running)

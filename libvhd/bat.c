@@ -135,8 +135,35 @@ static void place_in_cell(struct bat_scan *s, uint32_t block, uint32_t entry)
 	}
 }
 
+/* Entries of blocks of the disk that are only to be counted: a pass without a branch.  False,
+ * and nothing is counted, when one of them is out of place. */
+static bool feed_sound(struct bat_scan *s, const uint8_t *raw, uint32_t count)
+{
+	uint32_t low = VHD_BAT_UNUSED, high = 0, allocated = 0;
+
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t entry = be32_load(raw + (size_t)i * 4);
+		uint32_t used = entry == VHD_BAT_UNUSED ? 0 : entry;
+
+		allocated += entry != VHD_BAT_UNUSED;
+		low = entry < low ? entry : low;
+		high = used > high ? used : high;
+	}
+	if (!allocated)
+		return true;
+	if (low < s->shape.first_sector || (uint64_t)high + s->stride > s->shape.end_sector)
+		return false;
+	s->totals.allocated += allocated;
+	s->totals.lowest_sector = number_min(s->totals.lowest_sector, low);
+	s->totals.end_sector = number_max(s->totals.end_sector, (uint64_t)high + s->stride);
+	return true;
+}
+
 void bat_scan_feed(struct bat_scan *s, uint32_t first, const uint8_t *raw, uint32_t count)
 {
+	if (!s->overlaps && number_within(first, count, s->shape.blocks) &&
+	    feed_sound(s, raw, count))
+		return;
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t entry = be32_load(raw + (size_t)i * 4), block = first + i;
 

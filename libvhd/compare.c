@@ -130,7 +130,9 @@ int vhd_compare(const char *a, const char *b, const struct vhd_compare_options *
 		rc = open_side(b, o->from_b, &o->parents, &c.b, err);
 	if (!rc) {
 		chain_warn(c.a, &o->progress);
-		chain_warn(c.b, &o->progress);
+		/* the same image on both sides is told once */
+		if (strcmp(c.a->warning.text, c.b->warning.text) != 0)
+			chain_warn(c.b, &o->progress);
 		rc = compare_all(&c, &o->progress);
 	}
 	vhd_close(c.a, NULL);

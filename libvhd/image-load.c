@@ -10,18 +10,17 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "base/cleanup.h"
 #include "base/endian.h"
 #include "base/number.h"
 #include "bitmap.h"
 #include "error.h"
 #include "image-private.h"
 
-#define PIECE_BYTES (256u << 10)
-#define BAD_MAX	    65536u
+#define BAD_MAX 65536u
 
 struct loader {
 	struct vhd_image *img;
+	struct bat_scan *scan;
 	struct image_region above[IMAGE_REGIONS_MAX]; /* metadata that lies among the blocks */
 	unsigned regions;
 	uint32_t room;
@@ -82,30 +81,14 @@ static void look_closer(struct loader *l, uint32_t first, const uint8_t *raw, ui
 	}
 }
 
-static int read_table(struct loader *l, struct bat_scan *scan, struct vhd_error *err)
+static int scan_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t count)
 {
-	struct vhd_image *img = l->img;
-	uint64_t left = (uint64_t)img->header.max_entries * 4, at = 0;
-	CLEANUP_FREE uint8_t *piece = malloc(PIECE_BYTES);
+	struct loader *l = arg;
 
-	if (!piece)
-		return error_system(err, -ENOMEM, "load", img->io->name);
-	while (left) {
-		uint32_t bytes = (uint32_t)number_min(left, PIECE_BYTES);
-		int rc = io_read(img->io, piece, bytes, img->header.table_offset + at);
-
-		if (rc < 0)
-			return error_system(err, rc, "read the block table of", img->io->name);
-		bat_scan_feed(scan, (uint32_t)(at / 4), piece, bytes / 4);
-		if (l->first_pass)
-			look_closer(l, (uint32_t)(at / 4), piece, bytes / 4);
-		if (l->rc)
-			break;
-		at += bytes;
-		left -= bytes;
-	}
-	l->first_pass = false;
-	return 0;
+	bat_scan_feed(l->scan, first, raw, count);
+	if (l->first_pass)
+		look_closer(l, first, raw, count);
+	return l->rc ? IMAGE_WALK_STOP : 0;
 }
 
 static int order(const void *a, const void *b)
@@ -132,17 +115,9 @@ static int scan_table(struct vhd_image *img, struct vhd_error *err)
 {
 	struct loader l = { .img = img, .first_pass = true };
 	struct image_region regions[IMAGE_REGIONS_MAX];
-	uint64_t end = img->problems & IMAGE_END_FOOTER_BAD ? img->file_bytes : img->footer_offset;
-	struct bat_shape shape = {
-		.entries = img->header.max_entries,
-		.blocks = img->blocks,
-		.block_sectors = img->block_sectors,
-		.first_sector = img->data_start / VHD_SECTOR,
-		.end_sector = end / VHD_SECTOR,
-	};
-	struct bat_scan *scan;
+	struct bat_shape shape = image_bat_shape(img);
 	unsigned n = image_regions(img, false, regions);
-	int rc = bat_scan_begin(&shape, true, note_fault, &l, &scan);
+	int rc = bat_scan_begin(&shape, true, note_fault, &l, &l.scan);
 
 	if (rc < 0)
 		return error_system(err, rc, "load", img->io->name);
@@ -154,9 +129,10 @@ static int scan_table(struct vhd_image *img, struct vhd_error *err)
 	img->bad_count = 0;
 	img->problems &= ~(unsigned)IMAGE_BAT_FAULTS;
 	do {
-		rc = read_table(&l, scan, err);
-	} while (!rc && !l.rc && bat_scan_again(scan));
-	bat_scan_end(scan, &img->totals);
+		rc = image_walk_table(img, scan_piece, &l, err);
+		l.first_pass = false;
+	} while (!rc && !l.rc && bat_scan_again(l.scan));
+	bat_scan_end(l.scan, &img->totals);
 	if (!rc && l.rc)
 		rc = l.rc == -ENOMEM ? error_system(err, l.rc, "load", img->io->name) :
 				       error_at(err, l.rc, img->header.table_offset,
@@ -166,23 +142,6 @@ static int scan_table(struct vhd_image *img, struct vhd_error *err)
 						img->io->name, BAD_MAX);
 	sort_bad(img);
 	return rc;
-}
-
-/* Bytes behind the real footer hide it from the end of the file: look for it
- * where the last block ends. */
-static void find_trailing(struct vhd_image *img)
-{
-	uint8_t raw[VHD_FOOTER_BYTES];
-	struct vhd_footer found;
-	uint64_t at = image_end_of_data(img);
-
-	if (!(img->problems & IMAGE_END_FOOTER_BAD) ||
-	    !number_within(at, VHD_FOOTER_BYTES, img->file_bytes) ||
-	    io_read(img->io, raw, sizeof(raw), at) < 0 || footer_decode(raw, &found, NULL) < 0 ||
-	    footer_compare(&found, &img->footer) >= FOOTER_DIFF_SIZE)
-		return;
-	img->problems |= IMAGE_TRAILING_BYTES;
-	img->footer_offset = at;
 }
 
 /* A free place as large as the batmap, right behind it: there the next map is
@@ -271,7 +230,7 @@ int image_load(struct vhd_image *img, uint64_t cache_bytes, struct vhd_error *er
 	rc = scan_table(img, err);
 	if (rc < 0)
 		return rc;
-	find_trailing(img);
+	image_find_trailing(img);
 	rc = image_open_map(img, false, cache_bytes);
 	return rc < 0 ? error_system(err, rc, "load", img->io->name) : 0;
 }

@@ -49,10 +49,10 @@ struct vhd_image {
 	struct vhd_batmap_header batmap_header;
 	uint64_t batmap_header_at;
 	uint8_t batmap_raw[VHD_BATMAP_HEADER_BYTES];
-	uint8_t *batmap; /* owned; NULL unless valid */
+	uint8_t *batmap;	  /* owned; NULL unless valid */
+	struct bat_totals totals; /* after image_survey or image_load */
 	/* after image_load */
 	struct vhd_map *map; /* owned */
-	struct bat_totals totals;
 	bool writing;
 	bool early_bitmaps; /* set before image_begin_write: see map.h; for servers */
 	uint32_t *bad;	    /* owned: blocks whose entries are at fault, sorted */
@@ -97,6 +97,15 @@ static inline bool image_is_encrypted(const struct vhd_image *image)
  * only; flat ones: 0, nothing to do. */
 VHD_MUST int image_load(struct vhd_image *image, uint64_t cache_bytes, struct vhd_error *err);
 
+/* Fill the totals in one pass over the BAT, without a map: for who needs no block.  *bad: the
+ * first block whose entry is out of place, or IMAGE_NO_BLOCK; blocks that share
+ * space are not sought. */
+#define IMAGE_NO_BLOCK UINT32_MAX
+VHD_MUST int image_survey(struct vhd_image *image, uint32_t *bad, struct vhd_error *err);
+/* Is no entry of the BAT in use?  1, 0 (known from the first that is), or negative.  Sparse
+ * images only. */
+VHD_MUST int image_is_empty(struct vhd_image *image, struct vhd_error *err);
+
 /* Refuses what must not be written (IMAGE_FOOTERS_DIFFER, BAT faults, poisoned),
  * restores missing footers, and makes the map writable.  Locks are the
  * caller's business, taken before image_open. */
@@ -129,8 +138,9 @@ int image_perform(struct vhd_io *io, const struct map_io *op);
 
 /* ── places ── */
 
-/* End of the last byte that any metadata uses, locator data included; and of blocks. */
-uint64_t image_end_of_data(const struct vhd_image *image); /* needs image_load */
+/* End of the last byte that any metadata uses, locator data included; and of blocks.  After
+ * image_load or image_survey. */
+uint64_t image_end_of_data(const struct vhd_image *image);
 /* Is [offset, offset + length) free of metadata structures (footers, header, BAT, batmap,
  * locators) and, after image_load, of blocks below the lowest one? */
 bool image_is_free(const struct vhd_image *image, uint64_t offset, uint64_t length);

@@ -79,12 +79,9 @@ static int link_raw(const char *child, const char *parent, struct link *out, str
 static int is_transparent(struct vhd_image *img, const struct vhd_image *below, uint64_t size,
 			  struct vhd_error *err)
 {
-	int rc = img->map ? 0 : image_load(img, 0, err);
-
-	if (rc < 0)
-		return rc;
-	return footer_is_sparse(&img->footer) && !img->totals.allocated && !img->bad_count &&
-	       img->size >= number_min(size, below->size);
+	if (!footer_is_sparse(&img->footer) || img->size < number_min(size, below->size))
+		return 0;
+	return image_is_empty(img, err);
 }
 
 /* The layer to link to: past images without data, to the first that has some. */
@@ -107,17 +104,20 @@ static int linked_layer(struct vhd_chain *chain, const struct vhd_snapshot_optio
 	return 0;
 }
 
-/* A child would freeze what is wrong with its parent: it is told now. */
-static int check_tables(struct vhd_image *img, struct vhd_error *err)
+/* A child would freeze what is wrong with its parent: what one pass over the table finds is
+ * told now.  Blocks that share space are left to check: to seek them would take longer than
+ * all the rest, and whoever reads them is told. */
+static int check_table(struct vhd_image *img, struct vhd_error *err)
 {
-	int rc = img->map ? 0 : image_load(img, 0, err);
+	uint32_t bad;
+	int rc = image_survey(img, &bad, err);
 
-	if (rc < 0 || !img->bad_count)
+	if (rc < 0 || bad == IMAGE_NO_BLOCK)
 		return rc;
-	return error_at(err, -VHD_E_BAT_ENTRY, img->header.table_offset + img->bad[0] * 4ull,
-			"cannot make a child of '%s': %u entries of its block table are wrong, the "
+	return error_at(err, -VHD_E_BAT_ENTRY, img->header.table_offset + bad * 4ull,
+			"cannot make a child of '%s': entries of its block table are wrong, the "
 			"first is of block %u; see vhd-util check",
-			img->io->name, img->bad_count, img->bad[0]);
+			img->io->name, bad);
 }
 
 /* @path: where the parent is, or will be. */
@@ -150,6 +150,7 @@ static int link_chain(const char *child, const char *parent, const struct vhd_sn
 
 	if (rc < 0)
 		return rc;
+	chain_warn(out->chain, &o->progress);
 	top = out->chain->images[0];
 	rc = lock_take(top->io, LOCK_SNAPSHOT_PARENT, NULL, LOCK_WAIT_MS, NULL, err);
 	for (unsigned i = 0; !rc && i < out->chain->depth; i++)
@@ -157,7 +158,7 @@ static int link_chain(const char *child, const char *parent, const struct vhd_sn
 	if (!rc)
 		rc = linked_layer(out->chain, o, &layer, err);
 	if (!rc)
-		rc = check_tables(out->chain->images[layer], err);
+		rc = check_table(out->chain->images[layer], err);
 	if (!rc)
 		rc = link_image(out->chain->images[layer], out->chain->images[layer]->io->name, out,
 				err);

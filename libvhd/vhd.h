@@ -209,6 +209,7 @@ struct vhd_snapshot_options {
 	bool force;
 	bool dry_run; /* all checks, but change nothing */
 	struct vhd_parents parents;
+	struct vhd_progress progress; /* its warn: nothing here takes long */
 };
 VHD_API VHD_MUST int vhd_snapshot(const char *child, const char *parent,
 				  const struct vhd_snapshot_options *options,

@@ -40,6 +40,7 @@ struct info {
 	struct layer *layers; /* owned; leaf first */
 	unsigned count, room;
 	struct vhd_footer footer; /* of the leaf */
+	bool warned;
 };
 
 static void info_release(struct info *info)
@@ -106,6 +107,9 @@ static int examine(struct info *info, struct vhd_image *image, struct vhd_error 
 			l->used_bytes = image_end_of_data(image) + VHD_FOOTER_BYTES;
 		}
 	}
+	/* whatever reads on one footer says so where messages go, once; the list has all */
+	if (!info->warned && (image->problems & (IMAGE_END_FOOTER_BAD | IMAGE_COPY_BAD)))
+		info->warned = peek_warn(image);
 	l->problem_count = peek_problems(image, l->problems);
 	if (l->problem_count && l->problems[0].severity == VHD_DAMAGE && !l->why.code)
 		l->state = vhd_error_name(l->problems[0].code);

@@ -24,13 +24,17 @@ struct query {
 	const char *path; /* as given */
 	const struct arguments *args;
 	struct print_json *json; /* NULL: text */
+	bool surveyed, warned;
 };
 
-static int load(struct query *q, struct vhd_error *err)
+/* The totals, once. */
+static int survey(struct query *q, struct vhd_error *err)
 {
-	if (q->image->map || q->image->type == VHD_TYPE_FIXED)
-		return 0;
-	return image_load(q->image, 0, err);
+	uint32_t bad;
+	int rc = q->surveyed ? 0 : image_survey(q->image, &bad, err);
+
+	q->surveyed = !rc;
+	return rc;
 }
 
 static int ask_size(struct query *q, struct vhd_error *err)
@@ -46,7 +50,7 @@ static int ask_size(struct query *q, struct vhd_error *err)
 static int ask_used(struct query *q, struct vhd_error *err)
 {
 	uint64_t used;
-	int rc = load(q, err);
+	int rc = survey(q, err);
 
 	if (rc < 0)
 		return rc;
@@ -89,7 +93,10 @@ static int ask_parent(struct query *q, struct vhd_error *err)
 	if (!directory)
 		return error_system(err, -ENOMEM, "query", q->path);
 	rc = chain_find_parent(q->image, directory, &q->args->parents, false, &parent, err);
-	return rc < 0 ? rc : say_parent(q, parent->io->name);
+	if (rc < 0)
+		return rc;
+	q->warned = q->warned || peek_warn(parent);
+	return say_parent(q, parent->io->name);
 }
 
 static int ask_hidden(struct query *q, struct vhd_error *err)
@@ -128,6 +135,10 @@ static int ask_depth(struct query *q, struct vhd_error *err)
 
 	if (rc < 0)
 		return rc;
+	if (chain->warning.code && !q->warned) {
+		print_warning(&chain->warning);
+		q->warned = true;
+	}
 	depth = vhd_depth(chain);
 	rc = vhd_close(chain, err);
 	if (rc < 0)
@@ -148,7 +159,7 @@ static int ask_blocks(struct query *q, struct vhd_error *err)
 				 "cannot query the allocated blocks of '%s': a fixed image has no "
 				 "blocks",
 				 q->path);
-	rc = load(q, err);
+	rc = survey(q, err);
 	if (rc < 0)
 		return rc;
 	if (q->json)
@@ -228,7 +239,7 @@ static int run_query(struct arguments *args)
 	if (peek_open(path, arguments_has(args, "backup-footer") ? IMAGE_BACKUP_FOOTER : 0, &image,
 		      &err) < 0)
 		return print_error(&err);
-	peek_warn(image);
+	q.warned = peek_warn(image);
 	q.image = image;
 	if (!args->json)
 		return answer(&q);

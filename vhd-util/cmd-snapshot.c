@@ -47,6 +47,7 @@ static int run_snapshot(struct arguments *args)
 	o.link_empty = arguments_has(args, "empty");
 	o.force = arguments_has(args, "force");
 	o.dry_run = args->dry_run;
+	o.progress = progress_warnings();
 	if (vhd_snapshot(path, parent, &o, &err) < 0)
 		return print_error(&err);
 	if (args->dry_run)

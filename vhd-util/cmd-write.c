@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "libvhd/base/cleanup.h"
+#include "libvhd/chain.h"
 #include "libvhd/error.h"
 
 #define PIECE_BYTES (1u << 20)
@@ -81,6 +82,8 @@ static int dry_run(const char *path, struct vhd_open_options *options, uint64_t 
 	options->flags = VHD_OPEN_NO_LOCK;
 	if (vhd_open(path, options, &chain, &err) < 0)
 		return print_error(&err);
+	if (chain->warning.code)
+		print_warning(&chain->warning);
 	size = vhd_size(chain);
 	vhd_close(chain, NULL);
 	if (offset > size) {
@@ -115,6 +118,8 @@ static int run_write(struct arguments *args)
 		return dry_run(path, &options, offset);
 	if (vhd_open(path, &options, &chain, &err) < 0)
 		return print_error(&err);
+	if (chain->warning.code) /* of a parent: the image itself is restored */
+		print_warning(&chain->warning);
 	rc = copy_input(chain, offset, &written, &err);
 	progress_end();
 	if (rc < 0 && written)

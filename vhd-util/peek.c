@@ -116,15 +116,16 @@ unsigned peek_problems(const struct vhd_image *image, struct peek_problem out[PE
 	return count;
 }
 
-void peek_warn(const struct vhd_image *image)
+bool peek_warn(const struct vhd_image *image)
 {
 	struct peek_problem list[PEEK_PROBLEMS_MAX];
 	struct vhd_error warning = { 0 };
 
 	if (!peek_problems(image, list) || list[0].severity == VHD_NOTE)
-		return;
+		return false;
 	error_set(&warning, list[0].code, "'%s': %s", image->io->name, list[0].text);
 	print_warning(&warning);
+	return true;
 }
 
 const char *peek_type_name(enum vhd_type type)

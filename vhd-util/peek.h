@@ -30,8 +30,8 @@ char *peek_directory(const struct vhd_image *image);
 /* The image's problems, worst first; their number.  Includes those of the BAT after
  * image_load(). */
 unsigned peek_problems(const struct vhd_image *image, struct peek_problem out[PEEK_PROBLEMS_MAX]);
-/* Print the worst of them that is more than a note as a warning. */
-void peek_warn(const struct vhd_image *image);
+/* Print the worst of them that is more than a note as a warning; false: there was none. */
+bool peek_warn(const struct vhd_image *image);
 
 /* "fixed", "dynamic", "differencing", "raw". */
 const char *peek_type_name(enum vhd_type type);

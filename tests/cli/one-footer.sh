@@ -9,7 +9,7 @@ warned() {
 	local file=$1
 	shift
 	check_status 0 "$@"
-	[ "$(grep -c 'warning: .*footers' .err)" = 1 ] || fail "$*: not one warning: $(cat .err)"
+	[ "$(grep -c 'warning: .*footer' .err)" = 1 ] || fail "$*: not one warning: $(cat .err)"
 	grep -q "$file" .err || fail "$*: names another image: $(cat .err)"
 }
 
@@ -31,12 +31,36 @@ for place in copy end; do
 	warned base.vhd "$U" convert base.vhd - --to raw
 	warned base.vhd "$U" compare base.vhd whole.vhd
 	warned base.vhd "$U" map base.vhd
+	warned base.vhd "$U" compare base.vhd base.vhd
+	warned base.vhd "$U" map --picture base.vhd
 	warned base.vhd "$U" read base.vhd -r 0
+	for what in -p "-b 0" "-B" "-a" "-e 0"; do
+		# shellcheck disable=SC2086
+		warned base.vhd "$U" read base.vhd $what
+	done
+	warned base.vhd "$U" query base.vhd -v -s -d -p
+	warned base.vhd "$U" info base.vhd
+	warned base.vhd "$U" info base.vhd --json
+	rm -f snap.vhd
+	warned base.vhd "$U" snapshot -n snap.vhd -p base.vhd
+	warned base.vhd "$U" convert snap.vhd snap.raw --force
 	check_status 0 "$U" compare whole.vhd $place.raw
 	check_status 117 "$U" check base.vhd
 	mv whole.vhd kept.vhd
 	cp base.vhd whole.vhd # the parent that leaf.vhd names
 	warned leaf.vhd "$U" convert leaf.vhd $place.leaf
+	# a parent of the image asked about
+	warned whole.vhd "$U" query child.vhd -d
+	warned whole.vhd "$U" query child.vhd -p
+	warned whole.vhd "$U" query child.vhd -v -d -p
+	warned whole.vhd "$U" map child.vhd
+	warned whole.vhd "$U" read child.vhd -r 0
+	warned whole.vhd "$U" info child.vhd
+	rm -f snap.vhd
+	warned whole.vhd "$U" snapshot -n snap.vhd -p child.vhd
+	echo more | warned whole.vhd "$U" write child.vhd --offset 5
+	check_status 0 "$U" query child.vhd -v
+	[ ! -s .err ] || fail "a parent that nobody asked for: $(cat .err)"
 	check_status 0 "$U" compare child.vhd $place.leaf
 	warned leaf.vhd "$U" coalesce leaf.vhd --force
 	check_out 'whole.vhd is valid' "$U" check whole.vhd -b

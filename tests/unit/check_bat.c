@@ -173,9 +173,9 @@ START_TEST(by_one_sector)
 }
 END_TEST
 
-/* The same by comparing every entry with every other. */
-static void expect(const struct bat_shape *s, const uint32_t *e, const struct bat_totals *totals,
-		   const struct told *t)
+/* The same by comparing every entry with every other, if @overlaps. */
+static void expect(const struct bat_shape *s, const uint32_t *e, bool overlaps,
+		   const struct bat_totals *totals, const struct told *t)
 {
 	const uint32_t stride = bitmap_stride(s->block_sectors);
 	uint64_t end = s->first_sector, lowest = UINT64_MAX, allocated = 0;
@@ -190,7 +190,7 @@ static void expect(const struct bat_shape *s, const uint32_t *e, const struct ba
 			end = number_max(end, (uint64_t)e[i] + stride);
 			lowest = number_min(lowest, e[i]);
 		}
-		for (uint32_t k = 0; placed && k < s->entries; k++)
+		for (uint32_t k = 0; overlaps && placed && k < s->entries; k++)
 			if (k != i && e[k] != VHD_BAT_UNUSED && e[k] >= s->first_sector &&
 			    (uint64_t)e[k] + stride <= s->end_sector &&
 			    (e[k] > e[i] ? e[k] - e[i] : e[i] - e[k]) < stride)
@@ -216,6 +216,7 @@ START_TEST(against_all_pairs)
 					   .first_sector = 1 + rng_below(&rng, 100) };
 		/* some so large that more than one pass is needed */
 		uint64_t room = rng_chance(&rng, 20) ? 1ull << 32 : stride * 4ull * shape.entries;
+		uint32_t step = 1 + (uint32_t)rng_below(&rng, shape.entries);
 		struct bat_totals totals;
 		struct told t;
 
@@ -236,9 +237,10 @@ START_TEST(against_all_pairs)
 					(uint32_t)(shape.first_sector +
 						   rng_below(&rng, 4 * shape.entries) * stride);
 		}
-		totals = scan(&shape, entries, 1 + (uint32_t)rng_below(&rng, shape.entries), true,
-			      &t);
-		expect(&shape, entries, &totals, &t);
+		for (int overlaps = 0; overlaps <= 1; overlaps++) {
+			totals = scan(&shape, entries, step, overlaps, &t);
+			expect(&shape, entries, overlaps, &totals, &t);
+		}
 	}
 }
 END_TEST

@@ -224,6 +224,76 @@ START_TEST(refused)
 }
 END_TEST
 
+/* Write the entry of @block of @name, made with 2 MiB blocks. */
+static void set_entry(const char *name, uint32_t block, uint32_t entry)
+{
+	uint8_t raw[4] = { (uint8_t)(entry >> 24), (uint8_t)(entry >> 16), (uint8_t)(entry >> 8),
+			   (uint8_t)entry };
+	struct vhd_io *io;
+
+	ck_assert_int_eq(io_file_open(name, IO_FILE_WRITE, &io, &err), 0);
+	ck_assert_int_eq(io_write(io, raw, sizeof(raw), 1536 + block * 4ull), 0);
+	io_close(io);
+}
+
+/* One pass over the parent's table: an entry that points nowhere is refused and told, whichever
+ * it is; the very last is enough for an image not to be empty. */
+START_TEST(tables)
+{
+	const uint64_t size = 400ull << 30; /* a table of several pieces */
+	const uint32_t last = (uint32_t)(size / (2 * MIB)) - 1;
+	struct vhd_snapshot_options bound = { .link_empty = true };
+	unsigned depth;
+
+	create("a.vhd", size);
+	put("a.vhd", "data", 0);
+	ck_assert_int_eq(vhd_snapshot("b.vhd", "a.vhd", &bound, &err), 0);
+	put("b.vhd", "data", size - 4);
+	ck_assert_int_eq(snap("c.vhd", "b.vhd"), 0);
+	ck_assert_str_eq(parent_of("c.vhd", &depth, &(uint64_t){ 0 }), "b.vhd");
+	for (uint32_t block = 1; block <= last; block += last / 3) {
+		set_entry("b.vhd", block, 7 << 20);
+		ck_assert_int_eq(snap("d.vhd", "b.vhd"), -VHD_E_BAT_ENTRY);
+		ck_assert_uint_eq(err.offset, 1536 + block * 4ull);
+		set_entry("b.vhd", block, UINT32_MAX);
+	}
+	set_entry("b.vhd", last, 1); /* over the header: damage, and not empty */
+	ck_assert_int_eq(snap("d.vhd", "b.vhd"), -VHD_E_BAT_ENTRY);
+	ck_assert_int_ne(access("d.vhd", F_OK), 0);
+	set_entry("b.vhd", last, UINT32_MAX);
+	ck_assert_int_eq(snap("d.vhd", "b.vhd"), 0);
+	ck_assert_str_eq(parent_of("d.vhd", &depth, &(uint64_t){ 0 }), "a.vhd");
+}
+END_TEST
+
+static void count_warning(void *arg, const struct vhd_error *warning)
+{
+	unsigned *told = arg;
+
+	ck_assert_int_eq(warning->code, -VHD_E_FOOTER_MISSING);
+	(*told)++;
+}
+
+START_TEST(parent_lacks_a_footer)
+{
+	unsigned told = 0;
+	const struct vhd_snapshot_options o = {
+		.force = true, .progress = { .warn = count_warning, .arg = &told }
+	};
+	struct stat st;
+
+	create("p.vhd", 6 * MIB);
+	put("p.vhd", "x", 0);
+	ck_assert_int_eq(vhd_snapshot("c.vhd", "p.vhd", &o, &err), 0);
+	ck_assert_uint_eq(told, 0);
+	ck_assert_int_eq(stat("p.vhd", &st), 0);
+	ck_assert_int_eq(truncate("p.vhd", st.st_size - 512), 0);
+	ck_assert_int_eq(vhd_snapshot("c.vhd", "p.vhd", &o, &err), 0);
+	ck_assert_uint_eq(told, 1);
+	ck_assert(holds("c.vhd", "x", 0));
+}
+END_TEST
+
 START_TEST(parent_in_use)
 {
 	struct vhd_io *io;
@@ -325,6 +395,8 @@ int main(void)
 	tcase_add_test(tc, short_empty_parent);
 	tcase_add_test(tc, depth_and_limit);
 	tcase_add_test(tc, refused);
+	tcase_add_test(tc, tables);
+	tcase_add_test(tc, parent_lacks_a_footer);
 	tcase_add_test(tc, parent_in_use);
 	tcase_add_test(tc, raw_parent);
 	tcase_add_test(tc, through_links);
