@@ -14,7 +14,7 @@
 #include "error.h"
 #include "image-private.h"
 
-#define PIECE_BYTES (256u << 10)
+#define PIECE_BYTES (64u << 10)
 
 int image_walk_table(struct vhd_image *img, image_piece_fn *piece, void *arg, struct vhd_error *err)
 {
