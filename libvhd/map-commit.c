@@ -363,7 +363,8 @@ static bool idle_next(struct vhd_map *map)
 	}
 	if (!c->quiesce)
 		return false;
-	if (map->dirty_count || c->data_outstanding || c->lost) {
+	/* a position that is given back must be on its way before the file may be cut */
+	if (map->dirty_count || c->data_outstanding || c->lost || map->freed.retired.count) {
 		freeze(map);
 		return c->stage != COMMIT_IDLE;
 	}
@@ -502,6 +503,7 @@ void commit_lost(struct vhd_map *map, int err)
 
 	if (c->stage != COMMIT_IDLE && !c->err)
 		c->err = err;
+	map->losses++;
 	commit_answer(map, &c->flushes, err);
 	if (c->stage == COMMIT_IDLE) /* else it is answered when that ends */
 		commit_answer(map, &c->quiesce, err);

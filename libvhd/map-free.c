@@ -107,7 +107,6 @@ static void drop_above(const struct vhd_map *map, struct map_list *l, uint64_t e
 
 /* ── freeing ── */
 
-/* Is something of the block under way that must end first?  Its ticket, or 0. */
 static uint64_t busy(struct map_block *b)
 {
 	if (b->loading)
@@ -116,6 +115,17 @@ static uint64_t busy(struct map_block *b)
 		return 0;
 	b->refusing = true;
 	return map_ticket(WAIT_BLOCK, b->block);
+}
+
+uint64_t freed_busy(struct vhd_map *map, struct map_block *b)
+{
+	uint64_t ticket = b ? busy(b) : 0;
+
+	if (!ticket && map->dirty_count * map->bitmap_bytes >= 2ull * MAP_DIRTY_BYTES) {
+		map->commit.failed = false; /* somebody asks: the commit starts */
+		ticket = map_ticket(WAIT_COMMIT, 0);
+	}
+	return ticket;
 }
 
 void freed_unblock(struct vhd_map *map, struct map_block *b)
@@ -138,6 +148,7 @@ static void let_go(struct vhd_map *map, struct map_block *b)
 	b->early = EARLY_NONE;
 	b->entry = VHD_BAT_UNUSED;
 	b->visible = b->named = false;
+	map->batmap.zero_wanted |= !map->batmap.zero; /* ORDER 10: it may be called full there */
 	memset(b->bits, 0, map->bitmap_bytes);
 	if (map->known_full)
 		bits_clear(map->known_full, b->block);
@@ -157,11 +168,7 @@ static int free_block(struct vhd_map *map, uint32_t block)
 	if (rc || entry == VHD_BAT_UNUSED)
 		return rc;
 	b = table_find(map, block);
-	map->need = b ? busy(b) : 0;
-	if (!map->need && map->dirty_count * map->bitmap_bytes >= 2ull * MAP_DIRTY_BYTES) {
-		map->commit.failed = false; /* somebody asks: the commit starts */
-		map->need = map_ticket(WAIT_COMMIT, 0);
-	}
+	map->need = freed_busy(map, b);
 	if (map->need)
 		return -EAGAIN;
 	if (!b) {

@@ -47,20 +47,10 @@ uint64_t full_target(const struct vhd_map *map)
 	return map->p.batmap_alternate ? map->p.batmap_alternate : map->p.batmap_offset;
 }
 
-/* A block that was freed and written again since goes from its old entry to the new one
- * directly: that commit frees as well. */
+/* Wanted since the first block was freed, whatever became of it after. */
 bool full_must_zero(const struct vhd_map *map)
 {
-	const struct map_commit *c = &map->commit;
-
-	if (!map->p.batmap_bytes || map->batmap.zero)
-		return false;
-	if (map->batmap.zero_wanted || map->freed.frozen.count)
-		return true;
-	for (size_t i = 0; i < c->count; i++)
-		if (c->list[i]->frozen_fresh && c->list[i]->frozen_entry == VHD_BAT_UNUSED)
-			return true;
-	return false;
+	return map->p.batmap_bytes && !map->batmap.zero && map->batmap.zero_wanted;
 }
 
 /* Full blocks, but never a partial last one. */

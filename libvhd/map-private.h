@@ -7,6 +7,7 @@
  *   map-commit.c   what makes metadata durable
  *   map-full.c     the batmap: its place, header and contents
  *   map-shape.c    the final shape: batmap, footer, cut
+ *   map-move.c     blocks given another place
  *   map-free.c     blocks given back: from the BAT to a position that is used again
  *   map-resize.c   live growth of the virtual disk
  *
@@ -37,6 +38,7 @@
 #define MAP_FULL_MAX	 (1u << 24) /* blocks; above, fullness is not remembered */
 #define MAP_DIRTY_BYTES	 (8u << 20) /* of bitmaps waiting: then a commit starts by itself */
 #define MAP_NEED	 1	    /* internal: not in memory, loading was started */
+#define MAP_MOVE_FOUND	 2	    /* internal: see map-move.c */
 
 struct map_page {
 	struct list lru; /* in map->pages_clean when neither loading nor pinned */
@@ -65,7 +67,10 @@ struct map_block {
 	uint32_t
 		frozen_entry; /* what the commit makes the BAT say; frozen_fresh only, else entry */
 	bool recycled;	      /* position used before: the sectors before it may be a neighbour's */
-	bool refusing;	      /* a free waits for the writers: no new ones */
+	bool refusing;	      /* a free or a move waits for the writers, or moves: no new ones */
+	bool moving_chosen;   /* the place is the caller's own */
+	uint32_t moving;      /* place it is being copied to; 0: it is not */
+	uint64_t moving_losses; /* map->losses when that began */
 	enum { EARLY_NONE, EARLY_QUEUED, EARLY_FLYING, EARLY_DONE } early;
 	struct list early_link;
 	uint8_t bits[]; /* bitmap_bytes */
@@ -267,6 +272,8 @@ struct vhd_map {
 	struct map_resize resize;
 	struct map_slot slots[MAP_SLOTS];
 	uint32_t slots_used;
+	uint32_t moves;	 /* under way */
+	uint64_t losses; /* syncs that failed, ever */
 	uint32_t fault_block, fault_entry;
 	uint8_t *early_page; /* what the page of a new bitmap begins as */
 	uint64_t need;	     /* ticket of what a MAP_NEED waits for */
@@ -387,7 +394,11 @@ bool freed_take(struct vhd_map *map, uint32_t *entry);
 uint64_t freed_end(struct vhd_map *map);
 /* Positions that end behind sector @end, of those that may be used again, exist no longer. */
 void freed_cut(struct vhd_map *map, uint64_t end);
-/* A writer or an early bitmap of @b ended: who waits to free it may come. */
+/* Is something of the block (NULL: without a record) under way that must end before it is freed
+ * or moved, or too much that waits for a commit?  Its ticket, or 0. */
+uint64_t freed_busy(struct vhd_map *map, struct map_block *b);
+/* A writer or an early bitmap of @b ended: who waits to free or move it may
+ * come. */
 void freed_unblock(struct vhd_map *map, struct map_block *b);
 void freed_release(struct vhd_map *map);
 

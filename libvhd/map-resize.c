@@ -207,7 +207,7 @@ bool resize_next(struct vhd_map *map, struct map_io *io)
 {
 	struct map_resize *r = &map->resize;
 
-	if (r->state == RESIZE_IDLE || r->flying || r->waiting || !space_rests(map) ||
+	if (r->state == RESIZE_IDLE || r->flying || r->waiting || !space_rests(map) || map->moves ||
 	    map->commit.stage >= SHAPE_SCAN)
 		return false;
 	if (r->state == RESIZE_CHECK && !check(map))
@@ -218,7 +218,7 @@ bool resize_next(struct vhd_map *map, struct map_io *io)
 		if (checksum_stays(map) && !last_moved(map)) {
 			r->state = RESIZE_END;
 		} else {
-			map->batmap.zero_wanted = !checksum_stays(map);
+			map->batmap.zero_wanted |= !checksum_stays(map);
 			r->waiting = true;
 			r->req.ready = waited;
 			map_flush(map, &r->req);

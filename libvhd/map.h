@@ -118,6 +118,25 @@ void map_cancel(struct vhd_map *map, const struct map_req *req);
  * -VHD_E_BAT_ENTRY, -VHD_E_RANGE, -ENOMEM. */
 int map_free(struct vhd_map *map, struct map_req *req);
 
+/* Give the block at @req->sector, where it is allocated, another place.  @to: a byte offset that
+ * the caller vouches for (no_reuse maps only): nothing on the storage names it, nobody reads
+ * it, and what this map freed or moved away from there was followed by a map_flush() and
+ * then by map_idle(); or 0: a place as a new block gets.  1: copy the block's data from *from to *place (bytes, both of
+ * the bitmap, which is not the caller's business), with the bytes that are zero there as well,
+ * make that durable, and say map_moved() with the same sector; else map_move_cancel().
+ * Meanwhile writes and frees of the block wait, lookups answer the old place.
+ * 0: there is no block.  -EAGAIN: ready() follows, call again unless req->err.
+ * -VHD_E_BAT_ENTRY, -VHD_E_RANGE, -VHD_E_TOO_BIG, -ENOSPC, -ENOMEM. */
+int map_move(struct vhd_map *map, struct map_req *req, uint64_t to, uint64_t *from,
+	     uint64_t *place);
+/* The copy is durable: lookups answer the new place from now on, the block table says so with the
+ * next map_flush; then the old place goes the way of freed ones (ORDER 10).  -EIO: a sync
+ * failed since map_move(), the copy may be lost: cancelled. */
+VHD_MUST int map_moved(struct vhd_map *map, const struct map_req *req);
+/* @lost: 0, or the error of a sync of the caller's that failed: what others wrote may be lost with
+ * the copy (ORDER 5). */
+void map_move_cancel(struct vhd_map *map, const struct map_req *req, int lost);
+
 /* A lookup whose result is used for a while (read from) stands between these: what it returned
  * before a block was freed is not used for another before it has left. */
 void map_enter(struct vhd_map *map, unsigned *slot);

@@ -20,7 +20,7 @@ static void play(unsigned long long seed)
 	world_begin(seed);
 	steps = 100 + rnd(500);
 	for (w.step = 0; w.step < steps; w.step++) {
-		switch (rnd(18)) {
+		switch (rnd(20)) {
 		case 0:
 		case 1:
 		case 2:
@@ -33,7 +33,8 @@ static void play(unsigned long long seed)
 			guest_lookup();
 			break;
 		case 5:
-			if (!guest_writes() && !w.quiescing && !w.resize_to && rnd(2))
+			if (!guest_writes() && !guest_moves() && !w.quiescing && !w.resize_to &&
+			    rnd(2))
 				guest_flush(true);
 			break;
 		case 6:
@@ -57,6 +58,9 @@ static void play(unsigned long long seed)
 				guest_resize();
 			else if (rnd(20) == 0)
 				map_set_cache(w.map, 1 + rnd(30000));
+			break;
+		case 12:
+			guest_move();
 			break;
 		default:
 			world_pump();

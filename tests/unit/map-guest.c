@@ -181,6 +181,7 @@ void guest_free(void)
 
 void guest_retry(void)
 {
+	guest_move_on();
 	for (unsigned i = 0; i < FREES; i++)
 		if (w.freer[i].used && w.freer[i].ready) {
 			EXPECT(!w.freer[i].req.err || w.faulty, "free: %d", w.freer[i].req.err);
@@ -210,7 +211,7 @@ bool guest_waits(void)
 		waits |= w.flush[i].used;
 	for (unsigned i = 0; i < FREES; i++)
 		waits |= w.freer[i].used;
-	return waits;
+	return waits || guest_moves();
 }
 
 /* ── flushes ── */
@@ -280,6 +281,7 @@ void guest_sync_failed(void)
 		heard |= w.flush[i].used;
 	}
 	w.unheard |= any && !heard;
+	w.losses++;
 }
 
 /* ── lookups ── */
@@ -309,6 +311,14 @@ void guest_lookup(void)
 
 	EXPECT(n >= 0, "lookup: %d", n);
 	compare(ext, n);
+}
+
+bool guest_reads(void)
+{
+	for (unsigned i = 0; i < READERS; i++)
+		if (w.reader[i].used)
+			return true;
+	return false;
 }
 
 void guest_enter(void)

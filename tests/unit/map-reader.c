@@ -162,7 +162,8 @@ void reader_shape(void)
 		       FMT(w.disk.size), FMT(end + 1));
 }
 
-void reader_unnamed(uint64_t from, uint64_t to, const char *why)
+/* The block that some state after a cut has in [from, to) at *entry; -1: none. */
+static int64_t named(uint64_t from, uint64_t to, uint32_t *entry)
 {
 	uint64_t per = 512 / 4;
 
@@ -173,14 +174,30 @@ void reader_unnamed(uint64_t from, uint64_t to, const char *why)
 			const uint8_t *raw = cut_version(&w.disk, s, v);
 
 			for (uint64_t k = 0; raw && k < per && i + k < w.p.max_entries; k++) {
-				uint32_t e = be32_load(raw + k * 4);
-
-				EXPECT(e == VHD_BAT_UNUSED || e + stride() <= from || e >= to,
-				       "%s %llu to %llu: a cut may leave block %llu at %u", why,
-				       FMT(from), FMT(to), FMT(i + k), e);
+				*entry = be32_load(raw + k * 4);
+				if (*entry != VHD_BAT_UNUSED && *entry + stride() > from &&
+				    *entry < to)
+					return (int64_t)(i + k);
 			}
 		}
 	}
+	return -1;
+}
+
+void reader_unnamed(uint64_t from, uint64_t to, const char *why)
+{
+	uint32_t entry = 0;
+	int64_t block = named(from, to, &entry);
+
+	EXPECT(block < 0, "%s %llu to %llu: a cut may leave block %lld at %u", why, FMT(from),
+	       FMT(to), (long long)block, entry);
+}
+
+bool reader_is_unnamed(uint64_t from, uint64_t to)
+{
+	uint32_t entry;
+
+	return named(from, to, &entry) < 0;
 }
 
 static void check_no_reader(uint32_t from, uint64_t to)

@@ -287,7 +287,7 @@ void world_begin(unsigned long long seed)
 
 /* ── the end ── */
 
-static void settle(void)
+void world_settle(void)
 {
 	for (unsigned i = 0; guest_waits() || !map_idle(w.map); i++) {
 		EXPECT(i < 20000, "something never ends");
@@ -300,13 +300,13 @@ static void settle(void)
 void world_end(void)
 {
 	w.faults = 0;
-	settle();
+	world_settle();
 	for (unsigned i = 0; i < READERS; i++)
 		if (w.reader[i].used)
 			map_leave(w.map, w.reader[i].slot);
 	for (unsigned i = 0; i < 2; i++) { /* the first may have to tell of a sync that failed */
 		guest_flush(false);
-		settle();
+		world_settle();
 	}
 	EXPECT(!map_dirty(w.map), "dirty after a flush");
 	for (uint64_t s = 0; s < w.virt; s++)

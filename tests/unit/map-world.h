@@ -2,6 +2,7 @@
  *
  *   check_map.c    what happens when, seed by seed
  *   map-guest.c    writes, frees, flushes, lookups, growth: what the map is asked for
+ *   map-mover.c    blocks that are given other places
  *   map-world.c    the storage: what the map asks for, done late and in any order
  *   map-reader.c   what must be true of the storage, read by means of its own
  *
@@ -26,6 +27,7 @@
 #define FLUSHES	     8u
 #define READERS	     6u
 #define FREES	     4u
+#define MOVERS	     3u
 #define EVENTS	     8192u
 #define EXTENTS	     40
 #define FOOTER_MAGIC 0x636f6e6563746978ull /* stands for a whole footer; behind it the size */
@@ -77,6 +79,15 @@ struct freer {
 	bool used, ready;
 };
 
+enum move_phase { MOVE_NONE, MOVE_HELD, MOVE_COPIED, MOVE_SYNCED };
+struct mover {
+	struct map_req req;
+	bool used, ready;
+	enum move_phase phase;
+	uint64_t from, place; /* sectors */
+	uint64_t losses;
+};
+
 struct event {
 	bool is_free;
 	uint64_t first, count; /* sectors */
@@ -92,6 +103,7 @@ struct world {
 	struct flush flush[FLUSHES];
 	struct reader reader[READERS];
 	struct freer freer[FREES];
+	struct mover mover[MOVERS];
 	struct map_params p;
 	struct vhd_map *map;
 	uint64_t virt, virt_first;    /* sectors: now, and at first */
@@ -107,6 +119,7 @@ struct world {
 	bool used_once[FILE_SECTORS]; /* a block was there, and the file not cut before it since */
 	bool was_odd[VIRT_MAX];	      /* behind the end of a disk that grew: bits may be set */
 	struct map_req resize;
+	uint64_t losses;    /* syncs that failed */
 	uint64_t resize_to; /* 0: none is under way */
 	bool foreign;	    /* some blocks are somebody else's: packed, with any bits */
 	unsigned faults;    /* per thousand, now */
@@ -130,6 +143,8 @@ static inline uint64_t block_count(uint64_t sectors)
 void world_begin(unsigned long long seed);
 /* All comes to its end, without faults; then all that was written must be there. */
 void world_end(void);
+/* All that is under way comes to its end. */
+void world_settle(void);
 void world_pump(void);
 /* One operation or write, any. */
 void world_complete(void);
@@ -147,6 +162,7 @@ void reader_shape(void);
 void reader_new_position(uint64_t block, uint32_t position);
 /* Nothing a cut may leave names a block in [from, to) sectors of the file. */
 void reader_unnamed(uint64_t from, uint64_t to, const char *why);
+bool reader_is_unnamed(uint64_t from, uint64_t to);
 /* All footers that a cut may leave have the size @virt. */
 void reader_footers(uint64_t virt);
 bool reader_is_plain_footer(uint64_t s); /* one version only, and that is a footer */
@@ -164,6 +180,12 @@ void guest_want(void);
 void guest_resize(void);
 bool guest_waits(void);
 bool guest_writes(void); /* in flight */
+bool guest_reads(void);	 /* lookups that last */
 void guest_sync_failed(void);
+
+/* ── map-mover.c ── */
+void guest_move(void);
+void guest_move_on(void);
+bool guest_moves(void); /* under way */
 
 #endif
