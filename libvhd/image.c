@@ -226,7 +226,7 @@ static int load_map_bytes(struct vhd_image *img, uint64_t map_bytes, struct vhd_
 }
 
 /* A batmap that cannot be trusted is ignored: it only says what bitmaps say too. */
-static int load_batmap(struct vhd_image *img, struct vhd_error *err)
+static int load_batmap(struct vhd_image *img, unsigned flags, struct vhd_error *err)
 {
 	uint64_t map_bytes = (uint64_t)batmap_sectors(img->header.max_entries) * VHD_SECTOR;
 	uint64_t at = batmap_header_offset(img->header.table_offset, img->header.max_entries);
@@ -253,7 +253,9 @@ static int load_batmap(struct vhd_image *img, struct vhd_error *err)
 		img->problems |= IMAGE_BATMAP_BAD;
 		return 0;
 	}
-	return map_bytes <= BATMAP_LOAD_MAX ? load_map_bytes(img, map_bytes, err) : 0;
+	if ((flags & IMAGE_BRIEF) || map_bytes > BATMAP_LOAD_MAX)
+		return 0;
+	return load_map_bytes(img, map_bytes, err);
 }
 
 /* No block lies below the table and the batmap, which every known writer puts
@@ -273,14 +275,14 @@ static uint64_t data_start(const struct vhd_image *img)
 	return end;
 }
 
-static int open_sparse(struct vhd_image *img, struct vhd_error *err)
+static int open_sparse(struct vhd_image *img, unsigned flags, struct vhd_error *err)
 {
 	uint64_t blocks = number_div_up(img->size, img->header.block_size);
 	int rc;
 
 	img->block_sectors = img->header.block_size / VHD_SECTOR;
 	img->blocks = (uint32_t)blocks; /* header_fits: <= max_entries */
-	rc = load_batmap(img, err);
+	rc = load_batmap(img, flags, err);
 	if (rc < 0)
 		return rc;
 	img->data_start = data_start(img);
@@ -318,7 +320,8 @@ static int open_vhd(struct vhd_image *img, unsigned flags, struct vhd_error *err
 		if (!(flags & IMAGE_ALLOW_POISONED))
 			return refuse_poisoned(img, err);
 	}
-	return footer_is_sparse(&img->footer) ? open_sparse(img, err) : check_fixed(img, err);
+	return footer_is_sparse(&img->footer) ? open_sparse(img, flags, err) :
+						check_fixed(img, err);
 }
 
 static int open_once(struct vhd_io *io, unsigned flags, struct vhd_image **out,

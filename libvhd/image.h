@@ -64,8 +64,9 @@ enum image_open_flags {
 	IMAGE_RAW = 1 << 0,	       /* no footer expected: a raw disk */
 	IMAGE_ALLOW_POISONED = 1 << 1, /* peek */
 	IMAGE_BACKUP_FOOTER =
-		1 << 2,	     /* use the copy at 0, whatever the end says: to look, not to write */
-	IMAGE_PEEK = 1 << 3, /* try again (3 × 50 ms) when metadata looks torn */
+		1 << 2,	      /* use the copy at 0, whatever the end says: to look, not to write */
+	IMAGE_PEEK = 1 << 3,  /* try again (3 × 50 ms) when metadata looks torn */
+	IMAGE_BRIEF = 1 << 4, /* footers and headers only: no map of the batmap, no image_load */
 };
 
 /* @io passes to the image on success only.  Errors name io->name. */

@@ -61,12 +61,12 @@ static bool load_locator(struct vhd_image *image, const struct vhd_locator_entry
 	       locator_decode(entry->code, data, entry->length, out, NULL) == 0 && out->text[0];
 }
 
-static void add_header_name(struct vhd_image *image, struct candidates *c)
+/* The last part of the name in the header; false when there is none. */
+static bool header_name(const struct vhd_image *image, char *out)
 {
 	static const uint8_t tap[4] = "tap";
 	bool host_order = !memcmp(image->footer.creator_app, tap, sizeof(tap)) &&
 			  image->footer.creator_version == VHD_TAP_0_1;
-	struct locator_path path = { .relative = true };
 	char name[PATH_TEXT_MAX], posix[PATH_TEXT_MAX];
 	bool absolute;
 
@@ -74,11 +74,18 @@ static void add_header_name(struct vhd_image *image, struct candidates *c)
 	if (utf16_decode(image->header.parent_name, VHD_NAME_UNITS,
 			 host_order && image->header.parent_name[0] ? UTF16_LE : UTF16_BE, name,
 			 sizeof(name)) <= 0)
-		return;
+		return false;
 	if (path_from_windows(name, posix, sizeof(posix), &absolute) < 0)
-		return;
-	strcpy(path.text, path_base_name(posix));
-	if (path.text[0] && strcmp(path.text, ".") != 0 && strcmp(path.text, "..") != 0)
+		return false;
+	strcpy(out, path_base_name(posix));
+	return out[0] && strcmp(out, ".") != 0 && strcmp(out, "..") != 0;
+}
+
+static void add_header_name(struct vhd_image *image, struct candidates *c)
+{
+	struct locator_path path = { .relative = true };
+
+	if (header_name(image, path.text))
 		add(c, "the header", &path);
 }
 
@@ -133,6 +140,16 @@ int parent_stored(struct vhd_image *image, char *out, size_t room, struct vhd_er
 	if (strlen(c->at[0].text) >= room)
 		return error_system(err, -ENAMETOOLONG, "tell the parent of", image->io->name);
 	strcpy(out, c->at[0].text);
+	return 0;
+}
+
+int parent_brief(struct vhd_image *image, char *out, size_t room, struct vhd_error *err)
+{
+	char name[PATH_TEXT_MAX];
+
+	if (!header_name(image, name) || strlen(name) >= room)
+		return parent_stored(image, out, room, err);
+	strcpy(out, name);
 	return 0;
 }
 

@@ -28,5 +28,7 @@ VHD_MUST int parent_find(struct vhd_image *image, const char *leaf_directory,
 
 /* Contract as chain_stored_parent(). */
 VHD_MUST int parent_stored(struct vhd_image *image, char *out, size_t room, struct vhd_error *err);
+/* The same without reading anything, as long as the header has a name: its last part. */
+VHD_MUST int parent_brief(struct vhd_image *image, char *out, size_t room, struct vhd_error *err);
 
 #endif

@@ -182,6 +182,49 @@ struct vhd_info {
 VHD_API VHD_MUST int vhd_layer_info(struct vhd_chain *chain, unsigned layer, struct vhd_info *out,
 				    struct vhd_error *err);
 
+/* ── scan: many images ───────────────────────────────────────────────────── */
+
+/* What the scan asks for: one more image.  @name is copied. */
+struct vhd_scan_name {
+	const char *name; /* path */
+	bool raw;	  /* a raw disk: no footer is looked for */
+	void *cookie;	  /* handed back with its image */
+};
+/* One image as found.  Texts are valid during the call. */
+struct vhd_scan_image {
+	const char *name; /* as given */
+	void *cookie;
+	const char *path;	       /* its real one; NULL when it could not be opened */
+	const struct vhd_error *error; /* NULL: sound as far as footers and headers tell; else
+					 * only name and path are filled in */
+	enum vhd_type type;
+	uint64_t size; /* virtual */
+	uint64_t file_size;
+	uint64_t device, inode; /* which file it is; inode 0: a block device */
+	bool hidden, has_marker, has_keyhash;
+	uint8_t marker, keyhash[32];
+	uint8_t id[16], parent_id[16]; /* zeros: none, or a raw parent */
+	bool raw_parent;
+	const char *parent; /* its path where it was found, else as stored; NULL: has none */
+	const struct vhd_error *parent_error; /* why it was not found; NULL: found, or not sought */
+	uint64_t parent_device, parent_inode; /* of the one found */
+};
+struct vhd_scan_options {
+	bool brief;	  /* parents are not sought: the name in the header is told */
+	unsigned threads; /* 0: as many as there are processors */
+	struct vhd_parents parents;
+	/* The next name, false: none now.  Asked again after each image: what that one names may be
+	 * added. */
+	bool (*next)(void *arg, struct vhd_scan_name *out);
+	/* Called for each image in the order of the names, in the caller's thread.  Anything but
+	 * 0 ends the scan and is returned. */
+	int (*image)(void *arg, const struct vhd_scan_image *image);
+	void *arg;
+};
+/* Looks at any number of images, several at a time, without locks; memory does not grow
+ * with their number.  Images at fault are reported, not failures. */
+VHD_API VHD_MUST int vhd_scan(const struct vhd_scan_options *options, struct vhd_error *err);
+
 /* ── operations on files ─────────────────────────────────────────────────── */
 
 struct vhd_create_options {

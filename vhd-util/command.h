@@ -7,6 +7,6 @@
 /* Each in its cmd-<name>.c. */
 extern const struct command command_create, command_snapshot, command_query, command_read,
 	command_set, command_check, command_coalesce, command_info, command_map, command_convert,
-	command_write, command_compare;
+	command_write, command_compare, command_scan;
 
 #endif
