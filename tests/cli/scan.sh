@@ -111,11 +111,13 @@ check_out "$leaf (not found in scan)" "$U" scan -p leaf.vhd
 check_out "$base$N   $mid$N      $leaf$N      ${aleaf/hidden=0/hidden=1}" "$U" scan -p -m '*lea*.vhd' -a
 rm aleaf.vhd alone.vhd
 
+shown=0
 # problems JSON: what the tree and JSON say is odd, as python sees it: {name: [problems]}
 problems() {
 	local want=$1
 	shift
 	check_status 0 "$U" scan --json -c "$@"
+	cp "$T/.out" "$T/shown.$((shown += 1))"
 	python3 - "$T/.out" "$want" <<'PY' || fail "scan $*: $(cat "$T/.out")"
 import ast, json, sys
 o = json.load(open(sys.argv[1]))
@@ -246,6 +248,8 @@ check_out "$two" "$U" scan -f -l vg-x VHD-two
 problems "{'VHD-two': ['parent-outside']}" -f -l vg-x VHD-two
 PATH=$PWD/empty check_status 2 "$U" scan -l vg-x
 check_err lvm2
+
+check_schema "$T"/shown.*
 
 # stdout that fails ends it
 if [ -w /dev/full ]; then
