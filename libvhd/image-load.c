@@ -179,8 +179,10 @@ static uint64_t metadata_end(const struct vhd_image *img)
 {
 	struct image_region regions[IMAGE_REGIONS_MAX];
 	unsigned n = image_regions(img, true, regions);
-	uint64_t end = img->data_start;
+	uint64_t end = img->data_start, room;
 
+	if (image_parent_room(img, &room))
+		end = number_max(end, room + IMAGE_PARENT_ROOM);
 	for (unsigned i = 0; i < n; i++)
 		end = number_max(end, regions[i].offset + regions[i].length);
 	return end;

@@ -85,6 +85,28 @@ int image_store_footers(struct vhd_image *img, struct vhd_error *err)
 	return 0;
 }
 
+int image_move_footer(struct vhd_image *img, uint64_t offset, struct vhd_error *err)
+{
+	uint64_t old = img->footer_offset;
+	int rc;
+
+	if (offset == old)
+		return 0;
+	rc = write_footer(img, offset);
+	if (rc < 0)
+		return error_system(err, rc, "move the footer of", img->io->name);
+	img->footer_offset = offset;
+	if (offset < old && !img->io->device)
+		rc = io_truncate(img->io, offset + VHD_FOOTER_BYTES);
+	else if (offset >= old + VHD_FOOTER_BYTES)
+		rc = io_zero(img->io, old, VHD_FOOTER_BYTES); /* it is free space now */
+	if (!rc)
+		rc = io_sync(img->io);
+	if (!rc)
+		rc = io_size(img->io, &img->file_bytes);
+	return rc < 0 ? error_system(err, rc, "move the footer of", img->io->name) : 0;
+}
+
 void image_grow(struct vhd_image *img, uint64_t size)
 {
 	img->size = size;
@@ -116,7 +138,8 @@ static uint64_t end_footer_place(const struct vhd_image *img)
 
 static int restore_footers(struct vhd_image *img, struct vhd_error *err)
 {
-	const unsigned end = IMAGE_END_FOOTER_BAD | IMAGE_SHORT_FOOTER | IMAGE_TORN_FOOTER;
+	const unsigned end = IMAGE_END_FOOTER_BAD | IMAGE_SHORT_FOOTER | IMAGE_TORN_FOOTER |
+			     IMAGE_END_HEADER_BAD;
 	int rc = 0;
 
 	if (img->problems & IMAGE_END_FOOTER_BAD) {

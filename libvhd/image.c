@@ -19,6 +19,7 @@
 #include "error.h"
 #include "image-private.h"
 #include "locator.h"
+#include "plan.h"
 
 #define BATMAP_LOAD_MAX (2u << 20) /* bytes; a larger map is left alone, as if all zero */
 
@@ -168,6 +169,7 @@ static int choose(struct vhd_image *img, struct footers *f, unsigned flags, stru
 		if (header_ok)
 			return 0;
 		img->footer = f->copy; /* ORDER 13: one of the two headers is whole */
+		img->problems |= IMAGE_END_HEADER_BAD;
 		return load_header(img, &f->copy, img->file_bytes, err);
 	case FOOTER_DIFF_SIZE:
 		img->problems |= IMAGE_SIZES_DIFFER;
@@ -455,11 +457,49 @@ unsigned image_regions(const struct vhd_image *img, bool rooms, struct image_reg
 	return n;
 }
 
+_Static_assert(IMAGE_PARENT_ROOM == PLAN_LOCATORS * PLAN_LOCATOR_BYTES + PLAN_SLOT_BYTES,
+	       "all of it");
+
+/* Is the header, or a locator as this project writes them, in the @length bytes at @offset? */
+static bool room_is_used(const struct vhd_image *img, uint64_t offset, uint64_t length)
+{
+	if (img->header_offset >= offset && img->header_offset < offset + length)
+		return true;
+	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
+		const struct vhd_locator_entry *e = &img->header.locators[i];
+
+		if (e->code && e->space == PLAN_LOCATOR_BYTES && e->offset >= offset &&
+		    e->offset < offset + length)
+			return true;
+	}
+	return false;
+}
+
+bool image_parent_room(const struct vhd_image *img, uint64_t *offset)
+{
+	uint64_t at, end;
+
+	if (!image_has_parent(img) || !img->has_batmap)
+		return false;
+	at = img->batmap_header_at + VHD_BATMAP_HEADER_BYTES +
+	     2ull * batmap_sectors(img->header.max_entries) * VHD_SECTOR;
+	end = at + IMAGE_PARENT_ROOM;
+	if (end > img->footer_offset || !room_is_used(img, at, IMAGE_PARENT_ROOM) ||
+	    (img->totals.allocated && img->totals.lowest_sector * VHD_SECTOR < end))
+		return false;
+	*offset = at;
+	return true;
+}
+
 bool image_is_free(const struct vhd_image *img, uint64_t offset, uint64_t length)
 {
 	struct image_region regions[IMAGE_REGIONS_MAX];
 	unsigned n = image_regions(img, true, regions);
+	uint64_t room;
 
+	if (image_parent_room(img, &room) &&
+	    number_overlap(offset, length, room, IMAGE_PARENT_ROOM))
+		return false;
 	for (unsigned i = 0; i < n; i++)
 		if (number_overlap(offset, length, regions[i].offset, regions[i].length))
 			return false;
@@ -473,11 +513,13 @@ uint64_t image_end_of_data(const struct vhd_image *img)
 {
 	struct image_region regions[IMAGE_REGIONS_MAX];
 	unsigned n;
-	uint64_t end;
+	uint64_t end, room;
 
 	if (!footer_is_sparse(&img->footer))
 		return img->size;
 	end = number_max(img->data_start, img->totals.end_sector * VHD_SECTOR);
+	if (image_parent_room(img, &room))
+		end = number_max(end, room + IMAGE_PARENT_ROOM);
 	n = image_regions(img, true, regions);
 	for (unsigned i = 0; i < n; i++)
 		end = number_max(end, regions[i].offset + regions[i].length);

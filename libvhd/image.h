@@ -25,8 +25,10 @@ enum image_problem {
 	IMAGE_BATMAP_BAD = 1 << 6,     /* ignored */
 	IMAGE_BAT_FAULTS = 1 << 7,     /* after image_load: some blocks cannot be read */
 	IMAGE_POISONED = 1 << 8,
-	IMAGE_TORN_FOOTER = 1 << 9,   /* end sector is all 0xc7: not cleanly closed */
-	IMAGE_SIZES_DIFFER = 1 << 10, /* with FOOTERS_DIFFER: in the disk's size only */
+	IMAGE_TORN_FOOTER = 1 << 9,	/* end sector is all 0xc7: not cleanly closed */
+	IMAGE_SIZES_DIFFER = 1 << 10,	/* with FOOTERS_DIFFER: in the disk's size only */
+	IMAGE_END_HEADER_BAD = 1 << 11, /* with FOOTERS_BENIGN: the copy is in force, for the end
+					 * footer's header is not whole */
 };
 
 struct vhd_image {
@@ -145,6 +147,15 @@ uint64_t image_end_of_data(const struct vhd_image *image);
 /* Is [offset, offset + length) free of metadata structures (footers, header, BAT, batmap,
  * locators) and, after image_load, of blocks below the lowest one? */
 bool image_is_free(const struct vhd_image *image, uint64_t offset, uint64_t length);
+
+/* The room in which this project's differencing images keep their locators and a second header
+ * (plan.h): true and its offset, if it is there and no block lies in it. */
+#define IMAGE_PARENT_ROOM 7168u /* bytes */
+bool image_parent_room(const struct vhd_image *image, uint64_t *offset);
+
+/* The file is to end with its footer at @offset, behind all data: footer, sync, cut, sync (ORDER 6,
+ * 7).  A device keeps its size.  After image_begin_write. */
+VHD_MUST int image_move_footer(struct vhd_image *image, uint64_t offset, struct vhd_error *err);
 
 /* Write the footer to both places, end first, each followed by a sync, after changing
  * image->footer (hidden, saved).  A single place for fixed images. */

@@ -150,6 +150,11 @@ static int encode(uint32_t code, const char *path, uint8_t *out, size_t room)
 			return rc;
 		rc = utf16_encode(text, UTF16_LE, out, room / 2);
 		return rc < 0 ? rc : rc * 2;
+	} else if (code == LOCATOR_WI2R || code == LOCATOR_WI2K) {
+		rc = path_to_windows(path, text, sizeof(text));
+		for (const char *p = text; !rc && *p; p++) /* 8 bit, of an unknown code page */
+			if ((unsigned char)*p >= 0x80)
+				rc = -EILSEQ;
 	} else {
 		rc = -EILSEQ;
 	}

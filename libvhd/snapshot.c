@@ -185,10 +185,8 @@ static int check_depth(const char *child, const struct link *link, unsigned limi
 	return 0;
 }
 
-/* Path of the parent from the child's directory, both without symbolic links.  A child that
- * is there already, to be overwritten, may be a link itself. */
-static int relative_path(const char *child, const char *parent, char *out, size_t room,
-			 struct vhd_error *err)
+int snapshot_relative_path(const char *child, const char *parent, char *out, size_t room,
+			   struct vhd_error *err)
 {
 	CLEANUP_FREE char *directory = malloc(PATH_MAX), *real = malloc(PATH_MAX);
 	int rc = -ENOMEM;
@@ -213,7 +211,7 @@ static int plan_child(const char *child, const struct link *link,
 {
 	struct plan_spec spec = { .type = VHD_TYPE_DIFFERENCING };
 	char relative[PATH_TEXT_MAX];
-	int rc = relative_path(child, link->path, relative, sizeof(relative), err);
+	int rc = snapshot_relative_path(child, link->path, relative, sizeof(relative), err);
 
 	if (rc < 0)
 		return rc;

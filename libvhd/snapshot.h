@@ -11,4 +11,9 @@
 VHD_MUST int snapshot_plan(const char *child, const char *parent, struct vhd_image *img,
 			   struct plan *out, struct vhd_error *err);
 
+/* Path of @parent (absolute, without links) from the directory of @child.  A child that is there
+ * already may be a symbolic link itself. */
+VHD_MUST int snapshot_relative_path(const char *child, const char *parent, char *out, size_t room,
+				    struct vhd_error *err);
+
 #endif

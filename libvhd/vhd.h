@@ -262,6 +262,20 @@ enum vhd_field { VHD_FIELD_HIDDEN, VHD_FIELD_MARKER };
 VHD_API VHD_MUST int vhd_set(const char *path, enum vhd_field field, uint8_t value,
 			     struct vhd_error *err);
 
+/* modify */
+struct vhd_modify_options {
+	const char *parent; /* another parent; NULL: stays */
+	bool raw_parent;
+	uint64_t physical_size; /* the file is to have so many bytes, footer included; 0: stays */
+	bool zero;		/* drop all data, first */
+	bool dry_run;		/* all checks, but change nothing */
+	struct vhd_parents parents;
+};
+/* The parent is changed beside a running server, too, if there is room for its path: else
+ * VHD_E_BUSY.  What the disk contains is the new parent's business: see vhd_rebase. */
+VHD_API VHD_MUST int vhd_modify(const char *path, const struct vhd_modify_options *options,
+				struct vhd_error *err);
+
 struct vhd_coalesce_options {
 	const char *ancestor; /* NULL: the immediate parent */
 	bool skip_zeros;      /* do not write data that is zero where zero is below */

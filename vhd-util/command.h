@@ -5,8 +5,19 @@
 #include "cli/command.h"
 
 /* Each in its cmd-<name>.c. */
-extern const struct command command_create, command_snapshot, command_query, command_read,
-	command_set, command_check, command_coalesce, command_info, command_map, command_convert,
-	command_write, command_compare, command_scan;
+extern const struct command command_check;
+extern const struct command command_coalesce;
+extern const struct command command_compare;
+extern const struct command command_convert;
+extern const struct command command_create;
+extern const struct command command_info;
+extern const struct command command_map;
+extern const struct command command_modify;
+extern const struct command command_query;
+extern const struct command command_read;
+extern const struct command command_scan;
+extern const struct command command_set;
+extern const struct command command_snapshot;
+extern const struct command command_write;
 
 #endif

@@ -4,13 +4,23 @@
 #include "command.h"
 
 static const struct command *const commands[] = {
-	&command_create,   &command_snapshot,
-	&command_info,	   &command_query,
-	&command_map,	   &command_read,
-	&command_write,	   &command_set,
-	&command_coalesce, &command_convert,
-	&command_check,	   &command_scan,
-	&command_compare,  NULL,
+	/* clang-format off */ /* one a line: each is added alone */
+	&command_create,
+	&command_snapshot,
+	&command_info,
+	&command_query,
+	&command_map,
+	&command_read,
+	&command_write,
+	&command_set,
+	&command_modify,
+	&command_coalesce,
+	&command_convert,
+	&command_check,
+	&command_scan,
+	&command_compare,
+	NULL,
+	/* clang-format on */
 };
 
 const struct program program = { .name = "vhd-util", .commands = commands };

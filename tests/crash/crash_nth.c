@@ -233,6 +233,49 @@ static void look_at_leaf(const struct job *j, bool done, const char *when)
 	scene_check(&s, leaf(), SCENE_CUT, when);
 }
 
+static int reparent(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_modify_options o = { .parent = scene_level(s.now, 0) };
+
+	(void)j;
+	return vhd_modify(leaf(), &o, err);
+}
+
+/* The chain has lost a level, or not. */
+static void look_at_parent(const struct job *j, bool done, const char *when)
+{
+	struct vhd_open_options o = { 0 };
+	struct vhd_chain *chain;
+	struct vhd_error err;
+	unsigned depth;
+
+	(void)j;
+	scene_must(&s, vhd_open(leaf(), &o, &chain, &err), &err, when);
+	depth = vhd_depth(chain);
+	(void)!vhd_close(chain, NULL);
+	if (depth == s.depth && !done)
+		scene_expect(&s, leaf(), false, s.data[s.depth - 1], when);
+	else if (depth != 2)
+		scene_die(&s, NULL, "%s: %u images", when, depth);
+	scene_check(&s, leaf(), SCENE_CUT, when);
+}
+
+static int empty(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_modify_options o = { .zero = true };
+
+	(void)j;
+	return vhd_modify(leaf(), &o, err);
+}
+
+static void look_at_empty(const struct job *j, bool done, const char *when)
+{
+	if (done)
+		scene_expect(&s, leaf(), false, s.data[s.depth - 2], when);
+	scene_check(&s, leaf(), SCENE_CUT, when);
+	(void)j;
+}
+
 static const struct job jobs[] = {
 	{ "create", create, look_at_target, false, VHD_FORMAT_DYNAMIC },
 	{ "create over", create, look_at_target, true, VHD_FORMAT_DYNAMIC },
@@ -246,6 +289,8 @@ static const struct job jobs[] = {
 	{ "coalesce", coalesce, look_at_merge, false, VHD_FORMAT_AUTO },
 	{ "set hidden", set, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "set marker", set, look_at_leaf, true, VHD_FORMAT_AUTO },
+	{ "another parent", reparent, look_at_parent, false, VHD_FORMAT_AUTO },
+	{ "no data", empty, look_at_empty, false, VHD_FORMAT_AUTO },
 	{ "check", check, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "compare", compare, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "read", read_chain, look_at_leaf, false, VHD_FORMAT_AUTO },
