@@ -64,9 +64,13 @@ $(BUILD)/tests/xmsnap-steps: $(call obj,tests/serve/steps.c $(wildcard tapdisk/p
 	@mkdir -p $(@D)
 	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) $(XMSNAP_STEPS:%=-Wl,--wrap=%) -o $@ $^ $(XMSNAP_LIBS)
 
+# files are in memory there: tests/sim/store.c
+SIM_WRAP := atomic_temp create_id create_now create_sparse_file fchmod fchown fstat64 io_file_fd \
+	io_file_from_fd io_file_open io_file_set_name io_file_sync_directory link rename unlink
+$(SIM_TESTS): LDFLAGS_TEST = $(SIM_WRAP:%=-Wl,--wrap=%)
 $(SIM_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SIM_OBJ) $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(LIB_LIBS) -lcheck -lsubunit -lrt -lm
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) $(LDFLAGS_TEST) -o $@ $^ $(LIB_LIBS) -lcheck -lsubunit -lrt -lm
 
 # small programs that scripts use, with tests/lib and libvhd
 $(TEST_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/lib/tools/%.o $(TEST_LIB_OBJ) $(LIB_OBJ)

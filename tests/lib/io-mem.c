@@ -503,6 +503,20 @@ struct mem_disk *mem_disk_cut(const struct mem_disk *disk, enum mem_cut how, uin
 	return d;
 }
 
+uint64_t mem_disk_inode(const struct mem_disk *disk)
+{
+	return disk->inode;
+}
+
+void mem_io_set_name(struct vhd_io *io, char *name)
+{
+	struct mem_io *m = (struct mem_io *)io;
+
+	free(m->name);
+	m->name = name;
+	io->name = name;
+}
+
 uint64_t mem_disk_pending(const struct mem_disk *disk)
 {
 	return disk->events;

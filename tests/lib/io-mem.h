@@ -27,6 +27,11 @@ void mem_disk_free(struct mem_disk *disk);
 /* Identity of the io: device 1, inode as the disk was numbered when made. */
 struct vhd_io *mem_disk_open(struct mem_disk *disk, const char *name, bool writable);
 
+/* As the io's inode says; a copy and what a cut leaves keep it. */
+uint64_t mem_disk_inode(const struct mem_disk *disk);
+/* @name passes to the io. */
+void mem_io_set_name(struct vhd_io *io, char *name);
+
 enum mem_cut {
 	MEM_CUT_NONE,	/* nothing since the last sync survives */
 	MEM_CUT_ALL,	/* everything does */
