@@ -172,6 +172,21 @@ void map_want(struct vhd_map *map, struct map_req *req)
 		want_again(map, req);
 }
 
+static void take_out(struct map_req **list, const struct map_req *req)
+{
+	while (*list && *list != req)
+		list = &(*list)->next;
+	if (*list)
+		*list = req->next;
+}
+
+void map_unwant(struct vhd_map *map, struct map_req *req)
+{
+	take_out(&map->wants, req);
+	take_out(&map->done, req);
+	req->next = NULL;
+}
+
 static struct map_req *take_matching(struct map_req **list, uint64_t ticket)
 {
 	struct map_req *found = NULL, **end = &found;

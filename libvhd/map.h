@@ -93,6 +93,8 @@ int map_lookup(struct vhd_map *map, uint64_t sector, uint64_t count, struct map_
 /* Load the metadata of the block at @req->sector.  ready() follows, with err
  * 0 or the read's error. */
 void map_want(struct vhd_map *map, struct map_req *req);
+/* Of one given to map_want whose ready() was not called: it is not waited for any more. */
+void map_unwant(struct vhd_map *map, struct map_req *req);
 
 /* Reserve room for writing [req->sector, req->sector + req->count).  Returns
  * the number of extents (all EXT_HERE), req->count shortened to what they

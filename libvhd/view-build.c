@@ -14,6 +14,7 @@
 
 #include "base/bits.h"
 #include "base/number.h"
+#include "error.h"
 #include "view-private.h"
 
 #define LOOKUP_EXT 32
@@ -65,7 +66,8 @@ static int take_extents(struct build *b, uint64_t base, const struct map_ext *e,
 	return 0;
 }
 
-/* Called by a layer's map; the build goes on when the map has returned. */
+/* Called by a layer's map; the build goes on when the map has returned.  A read that failed under
+ * somebody else's patience says nothing: it is asked for again. */
 static void layer_ready(struct map_req *req)
 {
 	struct build *b = (struct build *)req;
@@ -73,6 +75,8 @@ static void layer_ready(struct map_req *req)
 	assert(b->state == BUILD_WAITING);
 	b->state = BUILD_RUNNABLE;
 	b->view->layers[b->layer].waiting--;
+	if (!b->view->inside && !error_is_vhd(req->err))
+		req->err = 0;
 	if (!b->view->inside && b->view->kick)
 		b->view->kick(b->view->kick_arg);
 }
@@ -161,6 +165,17 @@ static void end_build(struct build *b, int err)
 		req->err = err;
 		view_append_req(&b->view->done, req);
 	}
+}
+
+void build_cancel(struct build *b, int err)
+{
+	struct layer *layer = &b->view->layers[b->layer];
+
+	if (b->state == BUILD_WAITING) {
+		map_unwant(layer->map, &b->req);
+		layer->waiting--;
+	}
+	end_build(b, err);
 }
 
 void build_run(struct build *b)

@@ -62,4 +62,7 @@ void build_begin(struct build *b, struct vhd_view *view, uint32_t index);
  * in the cache or the error in its requests, these are in view->done, and @b is free. */
 void build_run(struct build *b);
 
+/* Not free, and answered: its requests with @err into view->done. */
+void build_cancel(struct build *b, int err);
+
 #endif

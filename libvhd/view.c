@@ -14,6 +14,8 @@
  *      the view is half done: it may call back into the view
  *  V3  a build becomes runnable inside these two, or the owner is kicked: then the
  *      map's operation was done through another view
+ *  V4  operations of a map are offered while a build waits for it, and not otherwise: with maps
+ *      that are shared, a view that nobody waits in has nothing in flight for others
  */
 #include <assert.h>
 #include <errno.h>
@@ -225,6 +227,20 @@ void view_want(struct vhd_view *view, struct map_req *req)
 	view_append_req(&view->queue, req);
 }
 
+void view_cancel(struct vhd_view *view, int err)
+{
+	struct map_req *req;
+
+	for (unsigned i = 0; i < VIEW_BUILDS; i++)
+		if (view->builds[i] && view->builds[i]->state != BUILD_FREE)
+			build_cancel(view->builds[i], err);
+	while ((req = view->queue)) {
+		view->queue = req->next;
+		req->err = err;
+		view_append_req(&view->done, req);
+	}
+}
+
 /* Let all builds go as far as they can, then answer who is to be answered. */
 static void advance(struct vhd_view *view)
 {
@@ -270,6 +286,11 @@ static bool next(struct vhd_view *view, unsigned *layer, struct map_io *io)
 			struct layer *l = list_entry(link, struct layer, active);
 
 			after = link->next;
+			if (!l->waiting) {
+				/* what others wait for is theirs to issue: V4 */
+				list_remove(link);
+				continue;
+			}
 			if (map_next(l->map, io)) {
 				/* the other layers' turn first: storage may differ */
 				list_remove(link);
@@ -277,8 +298,6 @@ static bool next(struct vhd_view *view, unsigned *layer, struct map_io *io)
 				*layer = (unsigned)(l - view->layers);
 				return true;
 			}
-			if (!l->waiting)
-				list_remove(link);
 		}
 		/* map_next may have called layer_ready() */
 	} while (any_runnable(view));
@@ -301,9 +320,6 @@ void view_done(struct vhd_view *view, unsigned layer, uint32_t tag, int err)
 
 	view->inside++;
 	map_done(l->map, tag, err);
-	/* the map may have waited for a free slot with what another view asked for */
-	if (!list_linked(&l->active))
-		list_append(&view->active, &l->active);
 	advance(view);
 	view->inside--;
 }

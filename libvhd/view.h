@@ -45,16 +45,21 @@ int view_lookup(struct vhd_view *view, uint64_t sector, uint64_t count, struct v
 
 /* Build the cell of req->sector; ready() with the result. */
 void view_want(struct vhd_view *view, struct map_req *req);
+/* All that wait are answered @err by the next view_next, whatever was read for them. */
+void view_cancel(struct vhd_view *view, int err);
 
 /* The next operation, and on which layer.  Operations of different layers may
  * be performed at the same time. */
 bool view_next(struct vhd_view *view, unsigned *layer, struct map_io *io);
 void view_done(struct vhd_view *view, unsigned layer, uint32_t tag, int err);
 
-/* Several views may share maps, in one thread.  An operation one of them offers may be what
- * another waits for; it is reported to the view that offered it.  @kick is called when a
- * request of this view can go on and none of its own functions is running: note it, and
- * call view_next when those of the other view have returned. */
+/* Several views may share maps, in one thread.  A view that waits for a map offers that map's
+ * operations, so one of them may be what another view waits for; it is reported to the view that
+ * offered it.  Where it failed there, others ask again themselves: whose patience it was is not
+ * theirs.  @kick is called when a request of this view can go on and none of its own functions is
+ * running: note it, and call view_next when those of the other view have returned.  After each
+ * view_done of one call the view_next of all the others: what the map had no room for can be
+ * offered now, and only by who waits for it. */
 void view_set_kick(struct vhd_view *view, void (*kick)(void *arg), void *arg);
 
 /* The layers were changed by somebody else (and their maps told so, map_forget): nothing that

@@ -235,6 +235,8 @@ static void abort_retry(struct vbd *vbd)
 {
 	request_aborted(vbd);
 	retry_abort(vbd->retry);
+	if (vbd->disk->ops->abort)
+		vbd->disk->ops->abort(vbd->disk);
 }
 
 static void drain(struct vbd *vbd, enum vbd_life life)

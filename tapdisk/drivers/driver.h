@@ -94,6 +94,9 @@ struct disk_ops {
 	 * unless FUA.  FLUSH done: everything completed before it was submitted is durable.
 	 * -ECANCELED (retry_abort): nothing of it counts, submit it again later. */
 	void (*submit)(struct disk *disk, struct request *req);
+	/* Right after retry_abort; loop's thread.  Requests that wait for what another disk of the
+	 * process is doing complete with -ECANCELED too.  May be NULL. */
+	void (*abort)(struct disk *disk);
 	/* Nothing is in flight.  Commit, final shape (ORDER 7).  done() once, maybe at once.  The disk
 	 * may be used on. */
 	void (*quiesce)(struct disk *disk, void (*done)(void *arg, int err), void *arg);

@@ -288,6 +288,7 @@ static const struct disk_ops fault_ops = {
 	.name = "fault",
 	.start = start,
 	.submit = submit,
+	.abort = filter_abort,
 	.quiesce = filter_quiesce,
 	.park = filter_park,
 	.stop = stop,

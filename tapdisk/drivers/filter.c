@@ -57,6 +57,14 @@ int filter_start(struct disk *disk, struct vhd_error *err)
 	return below->ops->start(below, err);
 }
 
+void filter_abort(struct disk *disk)
+{
+	struct disk *below = filter_of(disk)->below;
+
+	if (below->ops->abort)
+		below->ops->abort(below);
+}
+
 void filter_quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg)
 {
 	struct disk *below = filter_of(disk)->below;

@@ -21,6 +21,7 @@ VHD_MUST int filter_open(struct filter *f, const char *type, const char *argumen
 			 const struct disk_params *params, size_t *own, struct vhd_error *err);
 /* The rest of struct disk_ops: passed on to the disk below. */
 int filter_start(struct disk *disk, struct vhd_error *err);
+void filter_abort(struct disk *disk);
 void filter_quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg);
 int filter_park(struct disk *disk, struct vhd_error *err);
 void filter_stop(struct disk *disk);

@@ -140,6 +140,7 @@ static const struct disk_ops log_ops = {
 	.name = "log",
 	.start = start,
 	.submit = submit,
+	.abort = filter_abort,
 	.quiesce = filter_quiesce,
 	.park = filter_park,
 	.stop = stop,

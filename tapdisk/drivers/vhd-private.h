@@ -16,6 +16,8 @@
  *  D1  a request counts in its pending what it waits for: operations in flight, and one
  *      while it is being translated or sleeps; it is completed when that becomes 0
  *  D2  an operation is free, or in flight in the engine
+ *  D4  operations of frozen layers' maps, which others share, are in flight only while requests
+ *      of this disk wait for that map, or since they did (view.h); those fail at once after an abort
  *  D3  after pump() every operation the maps offered is in flight, or the pool is empty and
  *      pump() is called again when one comes back
  */
@@ -38,6 +40,7 @@ struct vhd_source {
 	struct vhd_image *img;	  /* owned */
 	struct engine_file *file; /* owned, unless file_borrowed; NULL before start */
 	bool file_borrowed;
+	struct list users; /* running layers: struct vhd_layer.user */
 };
 
 struct vhd_layer {
@@ -45,6 +48,8 @@ struct vhd_layer {
 	struct vhd_image *img;	  /* of src, or what was opened before a common source was found */
 	struct vhd_image *own;	  /* owned: holds this disk's locks where src is another's */
 	struct engine_file *file; /* of src */
+	struct vhd_disk *disk;	  /* borrowed; while it runs */
+	struct list user;	  /* of src->users, while it runs */
 	uint64_t size_sectors;
 	uint64_t reads, writes; /* sectors */
 	uint64_t read_failures, write_failures;
@@ -191,6 +196,8 @@ struct vhd_layer *source_layer(struct vhd_image *img, struct engine_file *file);
 int source_start(struct vhd_disk *d, struct vhd_layer *layer, bool frozen);
 /* Loop's thread.  The locks of a source that others go on using are let go. */
 void source_stop(struct vhd_layer *layer);
+/* An operation of @layer's map is over: who shares the map may have waited for room in it. */
+void source_kick(struct vhd_layer *layer);
 /* Blocking, any thread; never started, or stopped.  NULL is fine. */
 void source_free(struct vhd_layer *layer);
 extern const struct disk_ops vhd_disk_ops;

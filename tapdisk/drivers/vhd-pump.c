@@ -66,6 +66,7 @@ static void send(struct vhd_op *op, struct vhd_layer *layer, enum engine_op what
 				     .length = length,
 				     .buf = buf,
 				     .retry = what == ENGINE_SYNC ? NULL : disk->retry,
+				     .retry_epoch = op->of_view ? retry_epoch(disk->retry) : 0,
 				     .done = done };
 	engine_submit(disk->engine, &op->io);
 }
@@ -163,6 +164,7 @@ bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op what,
 		v->own_op_busy = true;
 		op->disk = d;
 	}
+	op->of_view = false;
 	op->req = v;
 	if (what == ENGINE_READ)
 		layer->reads += sectors;
@@ -206,7 +208,10 @@ static void synced(struct engine_io *io)
 
 void pump_sync_flat(struct vhd_disk *d)
 {
-	send(take_meta(d), vhd_leaf(d), ENGINE_SYNC, 0, 0, NULL, synced);
+	struct vhd_op *op = take_meta(d);
+
+	op->of_view = false;
+	send(op, vhd_leaf(d), ENGINE_SYNC, 0, 0, NULL, synced);
 }
 
 static void meta_done(struct engine_io *io)
@@ -224,10 +229,12 @@ static void meta_done(struct engine_io *io)
 		op->layer->write_failures++;
 	give_meta(op);
 	pump_soon(d);
-	if (of_view)
+	if (of_view) {
+		source_kick(d->layers[layer + 1]);
 		view_done(d->view, layer, tag, err);
-	else
+	} else {
 		map_done(d->map, tag, err);
+	}
 	vhd_settled(d);
 }
 

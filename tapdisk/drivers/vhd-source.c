@@ -27,6 +27,8 @@ struct vhd_layer *source_layer(struct vhd_image *img, struct engine_file *file)
 		return NULL;
 	}
 	*src = (struct vhd_source){ .refs = 1, .img = img, .file = file, .file_borrowed = file };
+	list_init(&src->users);
+	list_init(&layer->user);
 	layer->src = src;
 	layer->img = img;
 	layer->file = file;
@@ -76,6 +78,12 @@ static void share(struct vhd_layer *layer, struct vhd_source *src)
 	map_forget(src->img->map); /* S2 */
 }
 
+static void use(struct vhd_disk *d, struct vhd_layer *layer)
+{
+	layer->disk = d;
+	list_append(&layer->src->users, &layer->user);
+}
+
 int source_start(struct vhd_disk *d, struct vhd_layer *layer, bool frozen)
 {
 	struct vhd_io *io = layer->img->io;
@@ -86,15 +94,20 @@ int source_start(struct vhd_disk *d, struct vhd_layer *layer, bool frozen)
 	struct vhd_source *src;
 	int rc;
 
-	if (layer->file)
+	if (layer->file) {
+		use(d, layer);
 		return 0;
+	}
 	src = frozen ? find(d, layer->img) : NULL;
 	if (src) {
 		share(layer, src);
+		use(d, layer);
 		return 0;
 	}
 	rc = engine_file_open(d->disk.engine, &p, &layer->src->file);
 	layer->file = layer->src->file;
+	if (!rc)
+		use(d, layer);
 	return rc;
 }
 
@@ -103,6 +116,7 @@ void source_stop(struct vhd_layer *layer)
 	struct vhd_source *src = layer->src;
 
 	layer->file = NULL;
+	list_remove(&layer->user);
 	if (src->refs > 1) {
 		src->refs--;
 		if (!layer->own) /* it was opened, and locked, for this disk */
@@ -114,6 +128,14 @@ void source_stop(struct vhd_layer *layer)
 	if (!src->file_borrowed)
 		engine_file_close(src->file);
 	src->file = NULL;
+}
+
+void source_kick(struct vhd_layer *layer)
+{
+	struct list *users = &layer->src->users;
+
+	for (struct list *l = users->next; l != users; l = l->next)
+		pump_soon(list_entry(l, struct vhd_layer, user)->disk);
 }
 
 void source_free(struct vhd_layer *layer)

@@ -77,8 +77,24 @@ void vhd_step_again(struct map_req *wait)
 		v->step(v);
 }
 
+/* Others' reads do not end with an abort: nothing more is waited for. */
+static void abort_waits(struct disk *disk)
+{
+	struct vhd_disk *d = vhd_disk_of(disk);
+
+	if (!d->view)
+		return;
+	view_cancel(d->view, -ECANCELED);
+	pump_soon(d);
+}
+
 void vhd_want(struct vhd_req *v, bool view)
 {
+	if (view && retry_is_aborted(v->disk->disk.retry)) {
+		v->err = -ECANCELED;
+		pump_unref(v);
+		return;
+	}
 	v->wait.sector = v->sector;
 	v->wait.count = 1;
 	v->wait.ready = wanted;
@@ -358,6 +374,7 @@ const struct disk_ops vhd_disk_ops = {
 	.name = "vhd",
 	.start = start,
 	.submit = submit,
+	.abort = abort_waits,
 	.quiesce = quiesce,
 	.park = park,
 	.stop = stop,

@@ -44,6 +44,7 @@ struct engine_io {
 	uint64_t offset, length; /* bytes */
 	void *buf;		 /* READ, WRITE; any alignment (4096 is fastest) */
 	struct retry *retry;	 /* whose patience (retry.h); NULL: errors are reported at once */
+	unsigned retry_epoch;	 /* retry_epoch() then: it is not kept after an abort; or 0 */
 	void (*done)(struct engine_io *io);
 	/* the answer: 0 or -errno.  Short transfers are continued inside; reading past the end of
 	 * the file gives zeros from there on. */

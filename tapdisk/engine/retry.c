@@ -36,6 +36,7 @@ struct retry {
 	uint64_t delay_ns, count;
 	int reason;
 	bool aborted;
+	unsigned epoch; /* > 0 */
 };
 
 bool retry_is_transient(int err)
@@ -168,7 +169,7 @@ bool retry_hold(struct retry *retry, struct engine_io *io, int err)
 	io->err = err;
 	retry->waiting_count++;
 	begin_stall(retry, err);
-	if (retry->aborted) {
+	if (retry->aborted || (io->retry_epoch && io->retry_epoch != retry->epoch)) {
 		list_append(&retry->cancelled, &io->link);
 		loop_defer(retry->loop, &retry->cancel);
 		return true;
@@ -199,6 +200,9 @@ static void cancel_run(struct loop_task *task)
 void retry_abort(struct retry *retry)
 {
 	retry->aborted = true;
+	retry->epoch++;
+	if (!retry->epoch)
+		retry->epoch = 1;
 	loop_timer_cancel(retry->timer);
 	if (list_empty(&retry->waiting))
 		return;
@@ -209,6 +213,16 @@ void retry_abort(struct retry *retry)
 void retry_resume(struct retry *retry)
 {
 	retry->aborted = false;
+}
+
+bool retry_is_aborted(const struct retry *retry)
+{
+	return retry->aborted;
+}
+
+unsigned retry_epoch(const struct retry *retry)
+{
+	return retry->epoch;
 }
 
 /* ── the rest ── */
@@ -225,6 +239,7 @@ int retry_open(struct loop *loop, struct engine *engine, const struct retry_para
 	retry->engine = engine;
 	retry->params = *params;
 	retry->cancel.run = cancel_run;
+	retry->epoch = 1;
 	list_init(&retry->waiting);
 	list_init(&retry->cancelled);
 	rc = loop_timer_open(loop, fire, retry, &retry->timer);

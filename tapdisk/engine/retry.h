@@ -32,6 +32,10 @@ void retry_now(struct retry *retry);
  * one that would begin to wait, until retry_resume: for pause and close. */
 void retry_abort(struct retry *retry);
 void retry_resume(struct retry *retry);
+bool retry_is_aborted(const struct retry *retry);
+/* Changes with each abort.  An operation that carries the one it was submitted in is cancelled where
+ * it fails in a later one, even if the retry was resumed: nobody waits for it any more. */
+unsigned retry_epoch(const struct retry *retry);
 /* Operations that failed and are not done yet: they wait, or are being tried again. */
 unsigned retry_waiting(const struct retry *retry);
 uint64_t retry_count(const struct retry *retry); /* tries again, since open */

@@ -6,7 +6,8 @@
  * ask for them, late and in any order, some with errors.  The truth about a
  * sector comes from walking the layers one by one.  Two views share the maps;
  * each is pumped only after something was asked or done through it, or it was
- * kicked.  Now and then a layer gains blocks and sectors, as by a coalesce of
+ * kicked.  An error is heard by the view whose operation failed, and by no other; now and then
+ * one view's requests are cancelled.  Now and then a layer gains blocks and sectors, as by a coalesce of
  * somebody else's, and all is forgotten.
  */
 #include <assert.h>
@@ -66,7 +67,7 @@ struct flight {
 
 struct asker {
 	struct map_req req; /* first */
-	bool busy, inside;
+	bool busy, inside, cancelled;
 	unsigned view;
 };
 
@@ -78,8 +79,8 @@ static struct {
 	bool turn[VIEWS]; /* to be pumped */
 	struct flight flight[FLIGHTS];
 	struct asker asker[ASKERS];
-	unsigned per_mille; /* of operations fail */
-	bool failed[CELLS]; /* an operation that cell may depend on failed */
+	unsigned per_mille;	   /* of operations fail */
+	bool failed[VIEWS][CELLS]; /* an operation that cell may depend on failed */
 	uint64_t checked;
 } w;
 
@@ -273,17 +274,17 @@ static bool cell_is_bad(uint64_t cell)
 
 /* ── the storage ── */
 
-static void taint(const struct layer *l, uint64_t first_block, uint64_t end_block)
+static void taint(unsigned view, const struct layer *l, uint64_t first_block, uint64_t end_block)
 {
 	uint64_t from = first_block * l->block_sectors / VIEW_CELL_SECTORS;
 	uint64_t to = number_div_up(end_block * l->block_sectors, VIEW_CELL_SECTORS);
 
 	for (uint64_t c = from; c < to && c < CELLS; c++)
-		w.failed[c] = true;
+		w.failed[view][c] = true;
 }
 
-/* Serve one read; @fail: say which cells may hear of it. */
-static void serve(const struct layer *l, const struct map_io *io, bool fail)
+/* Serve one read of @view; @fail: say which of its cells may hear of it. */
+static void serve(unsigned view, const struct layer *l, const struct map_io *io, bool fail)
 {
 	uint8_t *out = io->buf;
 
@@ -296,7 +297,7 @@ static void serve(const struct layer *l, const struct map_io *io, bool fail)
 			be32_store(out + 4 * i, first + i < l->blocks ? l->block[first + i].entry :
 									VHD_BAT_UNUSED);
 		if (fail)
-			taint(l, first, first + io->length / 4);
+			taint(view, l, first, first + io->length / 4);
 		return;
 	}
 	for (uint32_t i = 0; i < l->blocks; i++)
@@ -305,7 +306,7 @@ static void serve(const struct layer *l, const struct map_io *io, bool fail)
 			       (unsigned long long)io->length);
 			memcpy(out, l->block[i].bits, l->bitmap_bytes);
 			if (fail)
-				taint(l, i, i + 1);
+				taint(view, l, i, i + 1);
 			return;
 		}
 	EXPECT(false, "read at %llu, where nothing is", (unsigned long long)io->offset);
@@ -316,7 +317,7 @@ static void perform(struct flight *f)
 {
 	f->fail = rnd(1000) < w.per_mille;
 	f->served = true;
-	serve(&w.layer[f->layer], &f->io, f->fail);
+	serve(f->view, &w.layer[f->layer], &f->io, f->fail);
 }
 
 static void complete(struct flight *f)
@@ -324,7 +325,8 @@ static void complete(struct flight *f)
 	if (!f->served)
 		perform(f);
 	f->used = false;
-	w.turn[f->view] = true;
+	for (unsigned v = 0; v < VIEWS; v++)
+		w.turn[v] = true; /* there is room for what they wait for */
 	view_done(w.view[f->view], f->layer, f->io.tag, f->fail ? -EIO : 0);
 }
 
@@ -391,9 +393,14 @@ static void answered(struct map_req *req)
 		EXPECT(cell_is_bad(cell), "cell %llu is sound", (unsigned long long)cell);
 		return;
 	}
+	if (req->err == -ECANCELED) {
+		EXPECT(a->cancelled, "nobody cancelled cell %llu", (unsigned long long)cell);
+		return;
+	}
+	EXPECT(!a->cancelled, "cancelled, and the answer is %d", req->err);
 	if (req->err) {
-		EXPECT(req->err == -EIO && w.failed[cell], "error %d in cell %llu", req->err,
-		       (unsigned long long)cell);
+		EXPECT(req->err == -EIO && w.failed[a->view][cell], "error %d in cell %llu",
+		       req->err, (unsigned long long)cell);
 		return;
 	}
 	n = view_lookup(w.view[a->view], req->sector, req->count, ext, 1 + (int)rnd(16));
@@ -418,9 +425,19 @@ static void ask(struct asker *a)
 	}
 	a->req = (struct map_req){ .sector = sector, .count = count, .ready = answered };
 	a->busy = a->inside = true;
+	a->cancelled = false;
 	view_want(w.view[a->view], &a->req);
 	w.turn[a->view] = true;
 	a->inside = false;
+}
+
+static void cancel(unsigned v)
+{
+	view_cancel(w.view[v], -ECANCELED);
+	w.turn[v] = true;
+	for (unsigned i = 0; i < ASKERS; i++)
+		if (w.asker[i].busy && w.asker[i].view == v)
+			w.asker[i].cancelled = true;
 }
 
 static void drain(void)
@@ -463,6 +480,7 @@ static void read_all(void)
 		}
 		w.asker[0].req = (struct map_req){ .sector = at, .count = 1, .ready = answered };
 		w.asker[0].busy = true;
+		w.asker[0].cancelled = false;
 		w.asker[0].view = 0;
 		view_want(w.view[0], &w.asker[0].req);
 		w.turn[0] = true;
@@ -493,6 +511,8 @@ static void play(unsigned depth)
 			ask(a);
 		else if (rnd(200) == 0)
 			change_layer();
+		else if (rnd(200) == 0)
+			cancel(rnd(VIEWS));
 		else
 			pump();
 	}

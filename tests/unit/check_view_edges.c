@@ -1,4 +1,5 @@
 /* check_view_edges.c - views at their bounds, cut-off chains, more waiting than a map can load */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,8 +147,8 @@ static void kicked(void *arg)
 	*(bool *)arg = true;
 }
 
-/* Many views ask one map for more than it loads at a time.  All operations go through the
- * first, the others are pumped only when they ask or are kicked: nobody is left waiting. */
+/* Many views ask one map for more than it loads at a time.  What was loaded is reported to one of
+ * them, then all are asked what they can do now: nobody is left waiting. */
 static void test_crowd(void)
 {
 	struct view_layer l = { layer(VIEWS * BUILDS, true), VIEWS * BUILDS * VIEW_CELL_SECTORS };
@@ -175,16 +176,12 @@ static void test_crowd(void)
 	while (n--) {
 		serve(&io[n], true);
 		view_done(view[1], 0, io[n].tag, 0); /* one that waits for nothing later on */
-		while (view_next(view[1], &which, &io[VIEWS * BUILDS - 1])) {
-			serve(&io[VIEWS * BUILDS - 1], true);
-			view_done(view[1], 0, io[VIEWS * BUILDS - 1].tag, 0);
-		}
+		for (unsigned v = 1; v < VIEWS; v++) /* but the others do */
+			while (view_next(view[v], &which, &io[VIEWS * BUILDS - 1])) {
+				serve(&io[VIEWS * BUILDS - 1], true);
+				view_done(view[v], 0, io[VIEWS * BUILDS - 1].tag, 0);
+			}
 	}
-	for (unsigned v = 1; v < VIEWS; v++)
-		while (turn[v]) {
-			turn[v] = false;
-			EXPECT(!view_next(view[v], &which, &io[0]), "all was loaded");
-		}
 	for (unsigned i = BUILDS; i < VIEWS * BUILDS; i++)
 		EXPECT(!a[i].busy && !a[i].err, "request %u: busy %d, error %d", i, a[i].busy,
 		       a[i].err);
@@ -197,12 +194,52 @@ static void test_crowd(void)
 	map_close(l.map);
 }
 
+/* Two views want the same: the read of one fails, or its requests are cancelled.  The other asks
+ * again itself, and hears nothing of it. */
+static void test_apart(int err)
+{
+	struct view_layer l = { layer(1, true), VIEW_CELL_SECTORS };
+	struct vhd_view *mine, *other;
+	bool my_turn = false, turn = false;
+	struct asker a, b;
+	struct map_io io, none;
+	unsigned which;
+
+	EXPECT(view_open(&l, 1, 1u << 20, &mine) == 0, "view_open");
+	EXPECT(view_open(&l, 1, 1u << 20, &other) == 0, "view_open");
+	view_set_kick(mine, kicked, &my_turn);
+	view_set_kick(other, kicked, &turn);
+	ask(mine, &a, 0);
+	EXPECT(view_next(mine, &which, &io), "no read");
+	ask(other, &b, 0);
+	EXPECT(!view_next(other, &which, &none), "one read for both");
+	if (err == -ECANCELED) {
+		view_cancel(mine, err);
+		EXPECT(!view_next(mine, &which, &none) && !a.busy && a.err == err, "cancelled: %d",
+		       a.err);
+	}
+	view_done(mine, 0, io.tag, err);
+	EXPECT(!a.busy && a.err == err && b.busy && turn, "the other heard: %d", b.err);
+	EXPECT(!view_next(mine, &which, &none), "nobody of this view waits, and it reads");
+	while (view_next(other, &which, &io)) {
+		serve(&io, true);
+		memset(io.buf, 0, io.offset < FIRST * VHD_SECTOR ? 0 : io.length);
+		view_done(other, 0, io.tag, 0);
+	}
+	EXPECT(!b.busy && b.err == -VHD_E_PARENT_MISSING, "the other was answered %d", b.err);
+	view_close(mine);
+	view_close(other);
+	map_close(l.map);
+}
+
 int main(void)
 {
 	test_none();
 	test_memory();
 	test_no_base();
 	test_crowd();
+	test_apart(-EIO);
+	test_apart(-ECANCELED);
 	puts("check_view_edges: all right");
 	return 0;
 }
