@@ -104,15 +104,20 @@ int map_write(struct vhd_map *map, struct map_req *req, struct map_ext *out, int
 	return n;
 }
 
+static void make_visible(struct vhd_map *map, struct map_block *b)
+{
+	if (b->visible)
+		return;
+	b->visible = true;
+	map->new_blocks++;
+	commit_mark(map, b);
+}
+
 static void block_written(struct vhd_map *map, struct map_block *b, uint64_t first, uint64_t count)
 {
 	assert(b->writers > 0);
 	b->writers--;
-	if (!b->visible) {
-		b->visible = true;
-		map->new_blocks++;
-		commit_mark(map, b);
-	}
+	make_visible(map, b);
 	if (!bits_all_set(b->bits, first, count)) {
 		bits_set_range(b->bits, first, count);
 		commit_mark(map, b);
@@ -145,6 +150,8 @@ void map_cancel(struct vhd_map *map, const struct map_req *req)
 {
 	uint64_t sector = req->sector, left = req->count;
 
+	/* a part may be there: after the next flush it stays as it is */
+	map->commit.data_outstanding = true;
 	while (left) {
 		uint64_t first = sector % map->p.block_sectors;
 		uint64_t here = number_min(left, map->p.block_sectors - first);
@@ -153,8 +160,13 @@ void map_cancel(struct vhd_map *map, const struct map_req *req)
 		if (b) {
 			assert(b->writers > 0);
 			b->writers--;
-			/* A fresh record nobody wrote to stays: the next write to this
-			 * block finds its position, which no commit will name before. */
+			/* Without a parent all bits are ones (ORDER 9): what reached the place
+			 * shows as soon as the block is used, so it is used from now on, and
+			 * who zeroes the range finds it.  With a parent a fresh record nobody
+			 * wrote to stays: the next write to this block finds its position,
+			 * which no commit will name before. */
+			if (!map->p.has_parent)
+				make_visible(map, b);
 			freed_unblock(map, b);
 			table_settle(map, b);
 		}

@@ -98,14 +98,14 @@ void map_unwant(struct vhd_map *map, struct map_req *req);
 
 /* Reserve room for writing [req->sector, req->sector + req->count).  Returns
  * the number of extents (all EXT_HERE), req->count shortened to what they
- * cover: write the data there, then map_written, or map_cancel if no byte of it may have
- * reached the storage.  MAP_WAIT: ready() follows; call again unless req->err.
+ * cover: write the data there, then map_written, or map_cancel if that failed.  MAP_WAIT: ready() follows; call again unless req->err.
  * -VHD_E_BAT_ENTRY, -VHD_E_RANGE, -VHD_E_TOO_BIG. */
 int map_write(struct vhd_map *map, struct map_req *req, struct map_ext *out, int max);
 
 /* The data of a reservation is on the storage: visible to lookups from now. */
 void map_written(struct vhd_map *map, const struct map_req *req);
-/* Its write failed: undone where ORDER 4 lets it be. */
+/* Its write failed: undone where ORDER 4 lets it be.  Any sector of it may be old or new; the next
+ * map_flush syncs, and what it is then it stays. */
 void map_cancel(struct vhd_map *map, const struct map_req *req);
 
 /* Give blocks back: all that lie wholly inside [req->sector, +count), the disk's partial last

@@ -67,7 +67,8 @@ static int take_extents(struct build *b, uint64_t base, const struct map_ext *e,
 }
 
 /* Called by a layer's map; the build goes on when the map has returned.  A read that failed under
- * somebody else's patience says nothing: it is asked for again. */
+ * somebody else's patience, or was begun for requests that have been cancelled since, says
+ * nothing: it is asked for again. */
 static void layer_ready(struct map_req *req)
 {
 	struct build *b = (struct build *)req;
@@ -75,7 +76,7 @@ static void layer_ready(struct map_req *req)
 	assert(b->state == BUILD_WAITING);
 	b->state = BUILD_RUNNABLE;
 	b->view->layers[b->layer].waiting--;
-	if (!b->view->inside && !error_is_vhd(req->err))
+	if (req->err == -ECANCELED || (!b->view->inside && !error_is_vhd(req->err)))
 		req->err = 0;
 	if (!b->view->inside && b->view->kick)
 		b->view->kick(b->view->kick_arg);

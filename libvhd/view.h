@@ -51,6 +51,7 @@ void view_cancel(struct vhd_view *view, int err);
 /* The next operation, and on which layer.  Operations of different layers may
  * be performed at the same time. */
 bool view_next(struct vhd_view *view, unsigned *layer, struct map_io *io);
+/* @err -ECANCELED: it was given up, for requests that were cancelled; who waits asks again. */
 void view_done(struct vhd_view *view, unsigned layer, uint32_t tag, int err);
 
 /* Several views may share maps, in one thread.  A view that waits for a map offers that map's

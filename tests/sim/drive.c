@@ -352,6 +352,12 @@ void drive_durable(struct drive *g)
 			drop_first(&g->cells[n]);
 }
 
+void drive_doubt(struct drive *g)
+{
+	for (uint64_t n = 0; n < g->sectors; n++)
+		g->cells[n].either = g->cells[n].count;
+}
+
 void drive_copy(struct drive *g, const struct drive *from, uint64_t n)
 {
 	const struct drive_cell *c = &from->cells[n];

@@ -65,6 +65,8 @@ void drive_cut(struct drive *drive);
 void drive_rise(struct drive *drive);
 /* All that was answered is durable. */
 void drive_durable(struct drive *drive);
+/* It was closed without a commit: any of what was written since the last flush may be there. */
+void drive_doubt(struct drive *drive);
 /* Sector @n is as in @from, and durable; nothing is in flight. */
 void drive_copy(struct drive *drive, const struct drive *from, uint64_t n);
 /* May sector @n hold @bytes?  Then it does, from now on. */

@@ -132,7 +132,8 @@ static void mend(struct mem_disk *disk, const char *name, const char *when)
 	struct vhd_error err;
 
 	if (image_open(mem_disk_open(disk, name, true), 0, &img, &err) < 0 ||
-	    image_begin_write(img, CACHE_BYTES, &err) < 0 || image_finish(img, &err) < 0)
+	    image_begin_write(img, CACHE_BYTES, &err) < 0 || image_finish(img, &err) < 0 ||
+	    io_sync(img->io) < 0)
 		model_die("%s: %s", when, err.text);
 	image_close(img);
 }

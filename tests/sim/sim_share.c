@@ -29,7 +29,7 @@ struct guest {
 	struct vbd *vbd;
 	enum state state, next; /* next: if the operation under way succeeds */
 	bool busy;		/* one is */
-	bool impatient;
+	bool impatient, force;
 	struct vbd_op op;
 };
 
@@ -73,7 +73,10 @@ static void closed(struct guest *g)
 		model_die("%s is closed and has requests", g->leaf);
 	if (s.dead)
 		return;
-	images_look(s.store, g->leaf, &g->drive, 0, "closed");
+	if (g->force)
+		drive_doubt(&g->drive);
+	else
+		images_look(s.store, g->leaf, &g->drive, 0, "closed");
 }
 
 static void op_done(struct vbd_op *op)
@@ -114,6 +117,7 @@ static void ask_open(struct guest *g)
 static void ask_close(struct guest *g, bool force)
 {
 	g->drive.closing = true;
+	g->force = force;
 	begin(g, CLOSED);
 	vbd_close(g->vbd, force, force ? 1 + below(1000000000) : 0, &g->op);
 }

@@ -312,6 +312,7 @@ START_TEST(full_disk_waits_for_space)
 	for (i = 0; i < 100; i++) {
 		add(ENGINE_WRITE, (uint64_t)i * PAGE, PAGE, memory + (size_t)i * PAGE);
 		ios[i].retry = retry;
+		ios[i].retry_epoch = 0;
 	}
 	loop_timer_set(timer, 40 * MS);
 	loop_run(loop);

@@ -102,6 +102,8 @@ static void close_all(void)
 	ck_assert(!called_inside);
 }
 
+static unsigned epoch; /* what operations carry */
+
 static void submit(unsigned i, enum engine_op op)
 {
 	static uint8_t bufs[IOS][512];
@@ -114,6 +116,7 @@ static void submit(unsigned i, enum engine_op op)
 	ios[i].length = sizeof(bufs[i]);
 	ios[i].buf = bufs[i];
 	ios[i].retry = retry;
+	ios[i].retry_epoch = epoch;
 	ios[i].done = done;
 	engine_submit(engine, &ios[i]);
 }
@@ -288,6 +291,29 @@ START_TEST(abort_cancels)
 }
 END_TEST
 
+/* One that was submitted before an abort and fails after the retry was resumed. */
+START_TEST(abort_is_remembered)
+{
+	open_all(RETRY_FOREVER);
+	epoch = retry_epoch(retry);
+	submit(0, ENGINE_WRITE);
+	ck_assert(!retry_is_aborted(retry));
+	retry_abort(retry);
+	ck_assert(retry_is_aborted(retry));
+	retry_resume(retry);
+	run_until(1);
+	ck_assert_int_eq(last_err, -ECANCELED);
+	epoch = retry_epoch(retry);
+	submit(0, ENGINE_WRITE);
+	run_for(30);
+	ck_assert_uint_eq(retry_waiting(retry), 1);
+	epoch = 0;
+	retry_abort(retry);
+	run_until(2);
+	close_all();
+}
+END_TEST
+
 START_TEST(syncs_are_not_tried_again)
 {
 	struct engine_io io = { .op = ENGINE_SYNC };
@@ -327,6 +353,7 @@ int main(void)
 				       patience_ends,
 				       back_off_doubles,
 				       abort_cancels,
+				       abort_is_remembered,
 				       syncs_are_not_tried_again,
 				       nothing_waits_nothing_wakes,
 				       NULL };

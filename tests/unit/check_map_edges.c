@@ -333,6 +333,38 @@ static void test_free_waits(void)
 	map_close(map);
 }
 
+/* A write that failed may have left something at the place of its new block.  Where no bitmap hides
+ * that, whoever zeroes the range must find it; and a flush settles what it is. */
+static void test_failed_write(void)
+{
+	for (int parent = 0; parent < 2; parent++) {
+		struct map_params p = params(64 * 10, 64, 10);
+		struct map_req req = { .sector = 70, .count = 8, .ready = ready };
+		struct vhd_map *map;
+		struct map_ext ext;
+
+		p.has_parent = parent;
+		map = make(&p);
+		for (;;) {
+			int n = map_write(map, &req, &ext, 1);
+
+			if (n == 1)
+				break;
+			EXPECT(n == MAP_WAIT, "write: %d", n);
+			pump(map);
+		}
+		EXPECT(!map_dirty(map), "nothing was written yet");
+		map_cancel(map, &req);
+		EXPECT(map_dirty(map), "a flush has nothing to settle");
+		EXPECT(map_lookup(map, 70, 8, &ext, 1) == 1 &&
+			       ext.kind == (parent ? EXT_BELOW : EXT_HERE),
+		       "lookups say %d", (int)ext.kind);
+		flush(map, true);
+		EXPECT(!map_dirty(map), "settled");
+		map_close(map);
+	}
+}
+
 static bool batmap_sound(const struct map_params *p, uint64_t sectors)
 {
 	const uint8_t *h = file.bytes + p->batmap_header_offset;
@@ -440,6 +472,7 @@ int main(void)
 	test_growth();
 	test_free_all();
 	test_free_waits();
+	test_failed_write();
 	test_checksum();
 	test_entry_beyond();
 	test_outside_change();
