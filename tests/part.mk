@@ -119,3 +119,4 @@ bench:
 	$(Q)scripts/packages build bench
 	$(Q)$(MAKE) --no-print-directory all $(BUILD)/tests/scatter
 	$(Q)BIN=$(BUILD)/bin tests/bench/run
+	$(Q)BIN=$(BUILD)/bin tests/bench/serve
