@@ -16,7 +16,8 @@
 
 #include "loop-private.h"
 
-#define TASKS_PER_TURN 4096
+/* One of them may be a batch of dozens of writes that complete at once. */
+#define TASKS_PER_TURN 16
 /* Opening, locking and fallback I/O of many disks; threads that do nothing cost nothing. */
 #define WORK_THREADS "16"
 

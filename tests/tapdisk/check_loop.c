@@ -127,6 +127,13 @@ static void run_spin(struct loop_task *task)
 	loop_defer(loop, task);
 }
 
+static void stop_at_once(void *owner, unsigned events)
+{
+	(void)owner;
+	(void)events;
+	loop_stop(loop);
+}
+
 START_TEST(endless_tasks_starve_nobody)
 {
 	struct loop_task spin = { .run = run_spin };
@@ -135,6 +142,30 @@ START_TEST(endless_tasks_starve_nobody)
 	run_for(20);
 	ck_assert_uint_gt(spins, 5000);
 	loop_undefer(loop, &spin);
+}
+END_TEST
+
+/* Work that goes on by putting itself off lets clients in often: they wait for a few pieces of it,
+ * not for hundreds. */
+START_TEST(descriptors_wait_for_few_tasks)
+{
+	struct loop_task spin = { .run = run_spin };
+	struct loop_fd *watch;
+	uint64_t before;
+	int s[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s), 0);
+	ck_assert_int_eq(loop_fd_open(loop, s[0], stop_at_once, NULL, &watch), 0);
+	loop_fd_watch(watch, LOOP_READ);
+	loop_defer(loop, &spin);
+	before = spins;
+	ck_assert_int_eq(write(s[1], "x", 1), 1);
+	loop_run(loop);
+	ck_assert_uint_lt(spins - before, 64);
+	loop_undefer(loop, &spin);
+	loop_fd_close(watch);
+	close(s[0]);
+	close(s[1]);
 }
 END_TEST
 
@@ -444,6 +475,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, tasks_run_in_order);
 	tcase_add_test(tc, endless_tasks_starve_nobody);
+	tcase_add_test(tc, descriptors_wait_for_few_tasks);
 	tcase_add_test(tc, descriptors_are_level);
 	tcase_add_test(tc, hang_up_is_reported_as_watched);
 	tcase_add_test(tc, closed_is_never_called_back);
