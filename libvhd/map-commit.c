@@ -531,6 +531,19 @@ void commit_step_done(struct vhd_map *map, bool is_cut, int err)
 		commit_lost(map, err);
 }
 
+void commit_shrink(struct vhd_map *map)
+{
+	struct map_commit *c = &map->commit;
+
+	assert(!c->count);
+	map->memory -= c->room * sizeof(struct map_block *) + c->arena_bytes;
+	free(c->list);
+	free(c->arena);
+	c->list = NULL;
+	c->arena = NULL;
+	c->room = c->arena_bytes = 0;
+}
+
 void commit_free(struct vhd_map *map)
 {
 	free(map->commit.list);

@@ -36,7 +36,7 @@
 #define MAP_HASH_MIN	 256u
 #define MAP_SLOTS	 64u
 #define MAP_FULL_MAX	 (1u << 24) /* blocks; above, fullness is not remembered */
-#define MAP_DIRTY_BYTES	 (8u << 20) /* of bitmaps waiting: then a commit starts by itself */
+#define MAP_DIRTY_BYTES	 (2u << 20) /* of bitmaps waiting: then a commit starts by itself */
 #define MAP_NEED	 1	    /* internal: not in memory, loading was started */
 #define MAP_MOVE_FOUND	 2	    /* internal: see map-move.c */
 
@@ -315,7 +315,8 @@ uint64_t table_sectors(const struct vhd_map *map, uint32_t block);
 
 /* Begin to load a page of the BAT, unless it is loading: MAP_NEED; -ENOMEM. */
 int table_start_page(struct vhd_map *map, uint32_t index);
-void table_evict(struct vhd_map *map);
+/* Keep to the bound; true: more is to be dropped, in another call. */
+bool table_evict(struct vhd_map *map);
 /* Room for the pages and fullness of @blocks in all. */
 int table_enlarge(struct vhd_map *map, uint64_t blocks);
 /* No early bitmap counts as written any more: it may be lost. */
@@ -355,6 +356,8 @@ void commit_answer(struct vhd_map *map, struct map_req **list, int err);
 bool commit_offer(struct vhd_map *map, struct map_io *io, enum map_op op, uint64_t offset,
 		  uint64_t length, void *buf);
 bool commit_offer_sync(struct vhd_map *map, struct map_io *io, enum commit_stage stage);
+/* None is running: the memory for its copies is given back. */
+void commit_shrink(struct vhd_map *map);
 void commit_free(struct vhd_map *map);
 
 /* ── map-full.c ── */

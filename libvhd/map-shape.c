@@ -186,6 +186,7 @@ static void finish(struct vhd_map *map)
 	struct map_commit *c = &map->commit;
 
 	c->stage = COMMIT_IDLE;
+	commit_shrink(map); /* often nothing is written for long, or ever again */
 	if (!c->err) {
 		if (map->batmap.dirty)
 			full_stored(map, false);

@@ -19,6 +19,7 @@
 #define CLEAN_BLOCKS_MIN 32u
 #define CLEAN_PAGES_MIN	 8u
 #define SPARE_BYTES	 (64u << 10)
+#define EVICTIONS	 64u
 
 static uint32_t hash_of(const struct vhd_map *map, uint32_t block)
 {
@@ -125,10 +126,11 @@ static void free_block(struct vhd_map *map, struct map_block *b)
 }
 
 /* A few of each always stay, however much is pinned: what one request loads must
- * still be there when it goes on. */
-void table_evict(struct vhd_map *map)
+ * still be there when it goes on.  Much at once, after a lower bound was set, takes several calls:
+ * nobody shall wait for it. */
+bool table_evict(struct vhd_map *map)
 {
-	while (map->memory > map->memory_bound) {
+	for (unsigned i = 0; i < EVICTIONS && map->memory > map->memory_bound; i++) {
 		if (longer_than(&map->blocks_clean, CLEAN_BLOCKS_MIN)) {
 			struct list *l = list_pop(&map->blocks_clean);
 
@@ -139,9 +141,10 @@ void table_evict(struct vhd_map *map)
 
 			drop_page(map, page);
 		} else {
-			return;
+			return false;
 		}
 	}
+	return map->memory > map->memory_bound;
 }
 
 struct map_block *table_add(struct vhd_map *map, uint32_t block, uint32_t entry)

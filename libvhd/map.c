@@ -414,6 +414,11 @@ void map_set_cache(struct vhd_map *map, uint64_t bytes)
 	table_evict(map);
 }
 
+bool map_trim(struct vhd_map *map)
+{
+	return table_evict(map);
+}
+
 int64_t map_new_blocks(const struct vhd_map *map)
 {
 	return map->new_blocks;

@@ -172,8 +172,10 @@ void map_done(struct vhd_map *map, uint32_t tag, int err);
 void map_data_end(struct vhd_map *map, uint64_t bytes);
 /* Read again from the disk whatever is not waiting to be written. */
 void map_forget(struct vhd_map *map);
-/* As map_params.cache_bytes. */
+/* As map_params.cache_bytes; what is too much goes a little with each thing asked, and by map_trim. */
 void map_set_cache(struct vhd_map *map, uint64_t bytes);
+/* Drop a little of what is beyond the bound; true: there is more. */
+bool map_trim(struct vhd_map *map);
 
 /* Nothing is in flight, nothing waits, map_next() has nothing. */
 bool map_idle(const struct vhd_map *map);

@@ -13,7 +13,42 @@
 
 #define CACHE_DEFAULT (64ull << 20)
 
-int vhd_make_view(struct vhd_layer *const *layers, unsigned depth, uint64_t cache_bytes,
+/* Of the memory for metadata: with parents half is the leaf's, 3/8 the view's, and 1/8 is for the
+ * layers below together, which are only asked once for each cell of the view. */
+static uint64_t cache_of_view(const struct vhd_disk *d)
+{
+	return d->params.cache_bytes / 8 * 3;
+}
+
+void vhd_share_cache(struct vhd_disk *d)
+{
+	uint64_t all = d->params.cache_bytes;
+
+	for (unsigned i = 0; i < d->depth; i++) {
+		struct vhd_map *map = d->layers[i]->img->map;
+
+		if (map && d->depth == 1)
+			map_set_cache(map, all);
+		else if (map)
+			map_set_cache(map, i ? all / 8 / (d->depth - 1) : all / 2);
+	}
+	loop_defer(d->disk.loop, &d->trim_task);
+}
+
+/* A leaf that was frozen had more; little by little, for requests are served meanwhile. */
+static void trim(struct loop_task *task)
+{
+	struct vhd_disk *d = list_entry(task, struct vhd_disk, trim_task);
+	bool more = false;
+
+	for (unsigned i = 0; i < d->depth; i++)
+		if (d->layers[i]->img->map && map_trim(d->layers[i]->img->map))
+			more = true;
+	if (more)
+		loop_defer(d->disk.loop, &d->trim_task);
+}
+
+int vhd_make_view(const struct vhd_disk *d, struct vhd_layer *const *layers, unsigned depth,
 		  struct vhd_view **out)
 {
 	struct view_layer below[VHD_CHAIN_MAX];
@@ -24,7 +59,7 @@ int vhd_make_view(struct vhd_layer *const *layers, unsigned depth, uint64_t cach
 	for (unsigned i = 1; i < depth; i++)
 		below[i - 1] = (struct view_layer){ .map = layers[i]->img->map,
 						    .size_sectors = layers[i]->size_sectors };
-	return view_open(below, depth - 1, cache_bytes, out);
+	return view_open(below, depth - 1, cache_of_view(d), out);
 }
 
 /* Images stay the caller's until all is made. */
@@ -61,6 +96,7 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 		return error_system(err, -ENOMEM, "open", images[0]->io->name);
 	}
 	d->map = images[0]->map;
+	d->trim_task.run = trim;
 	d->has_parent = depth > 1;
 	list_init(&d->disk.peer);
 	d->disk.ops = &vhd_disk_ops;

@@ -106,7 +106,7 @@ struct vhd_disk {
 	struct vhd_op *free_data, *free_meta;
 	unsigned meta_flying;
 	struct vhd_req *op_waiters, **op_waiters_end;
-	struct loop_task pump_task, resume_task;
+	struct loop_task pump_task, resume_task, trim_task;
 	struct loop_timer *age, *next_turn;
 	struct map_req age_flush, quiesce;
 	bool age_flushing;
@@ -185,8 +185,10 @@ int vhd_disk_open(const char *path, const struct disk_params *params, struct dis
 int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file **files,
 		  const struct disk_params *params, struct disk **out, struct vhd_error *err);
 /* A new view of layers[1..depth) of @layers. */
-int vhd_make_view(struct vhd_layer *const *layers, unsigned depth, uint64_t cache_bytes,
+int vhd_make_view(const struct vhd_disk *d, struct vhd_layer *const *layers, unsigned depth,
 		  struct vhd_view **out);
+/* Loop: divide the memory for metadata among the layers, as they are now. */
+void vhd_share_cache(struct vhd_disk *d);
 
 /* ── vhd-source.c ── */
 /* A layer over @img, which passes on success; NULL: no memory. */

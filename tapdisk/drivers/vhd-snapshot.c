@@ -30,7 +30,7 @@
 
 struct snapshot_state {
 	struct vhd_layer *child; /* owned until applied */
-	struct vhd_view *view;	 /* owned until applied: of the layers below the child */
+	struct vhd_view *view;	 /* owned: of the layers below the child; applied: the one before */
 	char *temp;		 /* owned; the child's name until switched, in the base form */
 	char *leaf;		 /* owned: what the active name will be */
 	char *base;		 /* owned: what the frozen node will be called */
@@ -236,7 +236,7 @@ static int make_ready(struct vhd_disk *d, struct snapshot_state *st)
 		return rc;
 	layers[0] = st->child;
 	memcpy(layers + 1, d->layers, d->depth * sizeof(struct vhd_layer *));
-	return vhd_make_view(layers, d->depth + 1, d->params.cache_bytes / 2, &st->view);
+	return vhd_make_view(d, layers, d->depth + 1, &st->view);
 }
 
 void vhd_snapshot_commit(struct vhd_snapshot *s, void (*done)(void *arg, int err), void *arg)
@@ -266,16 +266,20 @@ void vhd_snapshot_apply(struct vhd_snapshot *s, const char **leaf)
 {
 	struct vhd_disk *d = vhd_disk_of(s->disk);
 	struct snapshot_state *st = state_of(s);
+	struct vhd_view *old;
 
 	vhd_leaf(d)->img->writing = false;
+	old = d->view;
+	d->view = NULL;
 	vhd_use_view(d, st->view);
-	st->view = NULL;
+	st->view = old; /* closed in a thread: it may be large */
 	memmove(d->layers + 1, d->layers, d->depth * sizeof(struct vhd_layer *));
 	d->layers[0] = st->child;
 	d->depth++;
 	st->child = NULL;
 	d->map = vhd_leaf(d)->img->map;
 	d->has_parent = true;
+	vhd_share_cache(d);
 	d->disk.block_bytes = vhd_leaf(d)->img->block_sectors * VHD_SECTOR;
 	free(d->path);
 	d->path = st->leaf;
@@ -387,6 +391,7 @@ void vhd_snapshot_free(struct vhd_snapshot *s)
 	if (!st)
 		return;
 	source_free(st->child);
+	view_close(st->view);
 	if (!st->switched) {
 		if (st->temp)
 			unlink(st->temp);

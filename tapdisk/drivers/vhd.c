@@ -298,9 +298,10 @@ static int start(struct disk *disk, struct vhd_error *err)
 	for (unsigned i = 0; i < d->depth && !rc; i++)
 		rc = source_start(d, d->layers[i], i > 0);
 	if (!rc)
-		rc = vhd_make_view(d->layers, d->depth, d->params.cache_bytes / 2, &view);
+		rc = vhd_make_view(d, d->layers, d->depth, &view);
 	if (!rc) {
 		vhd_use_view(d, view);
+		vhd_share_cache(d);
 		rc = pump_start(d);
 	}
 	if (!rc)
@@ -320,6 +321,7 @@ static void stop(struct disk *disk)
 	struct vhd_disk *d = vhd_disk_of(disk);
 
 	list_remove(&disk->peer);
+	loop_undefer(disk->loop, &d->trim_task);
 	loop_timer_close(d->age);
 	d->age = NULL;
 	pump_stop(d);

@@ -243,6 +243,35 @@ static void test_small_cache(void)
 	map_close(map);
 }
 
+/* What a commit of many blocks took is given back at the end; a lower bound is kept, in time. */
+static void test_memory_back(void)
+{
+	struct map_params p = params(8 * 40000, 8, 40000);
+	struct vhd_map *map;
+	uint64_t before, full, lower;
+
+	p.has_parent = true;
+	p.cache_bytes = 64u << 20;
+	map = make(&p);
+	before = map_memory(map);
+	for (uint64_t s = 0; s < p.size_sectors; s += 8)
+		write_at(map, s, 1);
+	flush(map, false);
+	full = map_memory(map);
+	flush(map, true);
+	EXPECT(map_memory(map) + 40000 * sizeof(void *) <= full, "%llu bytes, %llu before",
+	       (unsigned long long)map_memory(map), (unsigned long long)full);
+	map_set_cache(map, 1u << 20);
+	lower = map_memory(map);
+	EXPECT(lower > full / 2, "all at once: %llu bytes", (unsigned long long)lower);
+	for (uint64_t s = 0; s < p.size_sectors && map_memory(map) > before + (1u << 20); s += 80)
+		write_at(map, s, 1);
+	EXPECT(map_memory(map) <= before + (1u << 20), "%llu bytes of %llu",
+	       (unsigned long long)map_memory(map), (unsigned long long)lower);
+	flush(map, false);
+	map_close(map);
+}
+
 /* Half of the space used, the next is being prepared: only the first writer waits. */
 static void test_growth(void)
 {
@@ -469,6 +498,7 @@ int main(void)
 {
 	test_no_allocation();
 	test_small_cache();
+	test_memory_back();
 	test_growth();
 	test_free_all();
 	test_free_waits();
