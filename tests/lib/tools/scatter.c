@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/lib/rng.h"
 #include "libvhd/vhd.h"
+#include "tests/lib/rng.h"
 
 int main(int argc, char **argv)
 {
