@@ -33,8 +33,7 @@ static bool read_at(int fd, void *buf, size_t length, uint64_t offset)
 	return pread(fd, buf, length, (off_t)offset) == (ssize_t)length;
 }
 
-/* The footer in force of a file, as far as who its parent is goes: end, else copy. */
-static bool read_footer(int fd, uint64_t bytes, struct vhd_footer *footer)
+bool siblings_read_footer(int fd, uint64_t bytes, struct vhd_footer *footer)
 {
 	uint8_t raw[VHD_FOOTER_BYTES] = { 0 };
 	size_t length = bytes % VHD_SECTOR == VHD_FOOTER_BYTES - 1 ? VHD_FOOTER_BYTES - 1 :
@@ -88,7 +87,7 @@ static bool is_child_of(int fd, const char *path, uint64_t bytes, const struct v
 	struct vhd_footer footer;
 	struct vhd_header header;
 
-	if (!read_footer(fd, bytes, &footer) || footer.type != VHD_TYPE_DIFFERENCING ||
+	if (!siblings_read_footer(fd, bytes, &footer) || footer.type != VHD_TYPE_DIFFERENCING ||
 	    !number_within(footer.data_offset, sizeof(raw), bytes) ||
 	    !read_at(fd, raw, sizeof(raw), footer.data_offset) ||
 	    header_decode(raw, &header, NULL) < 0)

@@ -26,4 +26,8 @@ struct sibling {
 VHD_MUST int siblings_find(const struct vhd_image *parent, const struct vhd_image *child,
 			   struct sibling *out, struct vhd_error *err);
 
+/* The footer in force of the file of @bytes behind @fd, as far as its id and its parent go: at the
+ * end, else the copy.  False: no VHD. */
+bool siblings_read_footer(int fd, uint64_t bytes, struct vhd_footer *footer);
+
 #endif

@@ -276,6 +276,36 @@ struct vhd_modify_options {
 VHD_API VHD_MUST int vhd_modify(const char *path, const struct vhd_modify_options *options,
 				struct vhd_error *err);
 
+/* rebase: another parent, the same contents */
+struct vhd_rebase_options {
+	const char *parent;
+	bool raw_parent;
+	bool unsafe;  /* only vhd_modify: contents may change */
+	bool force;   /* a hidden image, too */
+	bool dry_run; /* compare, change nothing */
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_rebase_result {
+	uint64_t compared_bytes; /* read from both, as they come from different places */
+	uint64_t copied_bytes;	 /* into the image */
+};
+VHD_API VHD_MUST int vhd_rebase(const char *path, const struct vhd_rebase_options *options,
+				struct vhd_rebase_result *result, struct vhd_error *err);
+
+/* relink: the parent has moved */
+struct vhd_relink_options {
+	const char *const *directories; /* NULL-terminated, at least one; searched with all below */
+	bool dry_run;
+	struct vhd_parents parents;
+};
+struct vhd_relink_result {
+	char parent[4096]; /* where it is */
+	bool unchanged;	   /* where the image says */
+};
+VHD_API VHD_MUST int vhd_relink(const char *path, const struct vhd_relink_options *options,
+				struct vhd_relink_result *result, struct vhd_error *err);
+
 struct vhd_coalesce_options {
 	const char *ancestor; /* NULL: the immediate parent */
 	bool skip_zeros;      /* do not write data that is zero where zero is below */

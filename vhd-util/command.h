@@ -15,6 +15,8 @@ extern const struct command command_map;
 extern const struct command command_modify;
 extern const struct command command_query;
 extern const struct command command_read;
+extern const struct command command_rebase;
+extern const struct command command_relink;
 extern const struct command command_scan;
 extern const struct command command_set;
 extern const struct command command_snapshot;

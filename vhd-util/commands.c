@@ -14,6 +14,8 @@ static const struct command *const commands[] = {
 	&command_write,
 	&command_set,
 	&command_modify,
+	&command_rebase,
+	&command_relink,
 	&command_coalesce,
 	&command_convert,
 	&command_check,

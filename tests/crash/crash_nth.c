@@ -260,6 +260,43 @@ static void look_at_parent(const struct job *j, bool done, const char *when)
 	scene_check(&s, leaf(), SCENE_CUT, when);
 }
 
+static int rebase(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_rebase_options o = { .parent = scene_level(s.now, 0) };
+
+	(void)j;
+	return vhd_rebase(leaf(), &o, NULL, err);
+}
+
+/* The parent has another name: what the leaf contains can be read only when it is found. */
+static int relink(const struct job *j, struct vhd_error *err)
+{
+	const char *const directories[] = { s.now, NULL };
+	struct vhd_relink_options o = { .directories = directories };
+	static struct vhd_relink_result r;
+	char from[256];
+
+	(void)j;
+	snprintf(from, sizeof(from), "%s", scene_level(s.now, s.depth - 2));
+	sys_pause(true);
+	(void)!rename(from, scene_path(s.now, "moved")); /* once */
+	sys_pause(false);
+	return vhd_relink(leaf(), &o, &r, err);
+}
+
+static void look_at_moved(const struct job *j, bool done, const char *when)
+{
+	struct vhd_error err;
+	int rc = scene_read(&s, leaf(), false, buf, &err);
+
+	(void)j;
+	if (rc == -VHD_E_PARENT_MISSING && !done)
+		return;
+	scene_must(&s, rc, &err, when);
+	if (memcmp(buf, s.data[s.depth - 1], s.size) != 0)
+		scene_die(&s, NULL, "%s: other contents", when);
+}
+
 static int empty(const struct job *j, struct vhd_error *err)
 {
 	struct vhd_modify_options o = { .zero = true };
@@ -290,6 +327,8 @@ static const struct job jobs[] = {
 	{ "set hidden", set, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "set marker", set, look_at_leaf, true, VHD_FORMAT_AUTO },
 	{ "another parent", reparent, look_at_parent, false, VHD_FORMAT_AUTO },
+	{ "the same on another parent", rebase, look_at_leaf, false, VHD_FORMAT_AUTO },
+	{ "a parent that moved", relink, look_at_moved, false, VHD_FORMAT_AUTO },
 	{ "no data", empty, look_at_empty, false, VHD_FORMAT_AUTO },
 	{ "check", check, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "compare", compare, look_at_leaf, false, VHD_FORMAT_AUTO },

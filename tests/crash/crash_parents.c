@@ -72,11 +72,21 @@ static int resize_file(const struct job *j, struct vhd_error *err)
 	return rc ? rc : vhd_modify(child, &o, err);
 }
 
+static int rebase(const struct job *j, struct vhd_error *err)
+{
+	char child[256], new[256];
+	struct vhd_rebase_options o = { .parent = keep(new, parent) };
+
+	(void)j;
+	return vhd_rebase(keep(child, CHILD), &o, NULL, err);
+}
+
 static const struct job jobs[] = {
 	{ "another parent", reparent, OTHER, .creator = NULL },
 	{ "a longer path", reparent, LONGER, .creator = NULL },
 	{ "another parent beside a writer", reparent, OTHER, .beside = true },
 	{ "a longer path beside a writer", reparent, LONGER, .beside = true },
+	{ "the same contents on another parent", rebase, OTHER, .creator = NULL },
 	{ "no data", empty, NULL, .creator = NULL },
 	{ "another length", resize_file, NULL, .creator = NULL },
 };
@@ -132,7 +142,7 @@ static void expect_new(void)
 {
 	const uint8_t *base = parent ? other : s.data[s.depth - 1];
 
-	memcpy(on_new, base, s.size);
+	memcpy(on_new, job->run == rebase ? on_old : base, s.size);
 	for (uint64_t i = 0; i < s.size / 512 && job->run != empty; i++)
 		if (own[i])
 			memcpy(on_new + i * 512, on_old + i * 512, 512);
