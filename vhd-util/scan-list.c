@@ -314,7 +314,8 @@ static void mark_outside(struct scan_list *list)
 
 static void hang_children(struct scan_list *list)
 {
-	qsort(list->records, list->count, sizeof(*list->records), by_path);
+	if (list->count)
+		qsort(list->records, list->count, sizeof(*list->records), by_path);
 	/* those that are in use first, hidden ones behind */
 	for (int hidden = 0; hidden < 2; hidden++) {
 		for (size_t i = 0; i < list->count; i++) {

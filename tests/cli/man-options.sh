@@ -14,7 +14,7 @@ options_of_help() {
 		grep . | grep -vxE -- '--debug|--help|-h' | sort -u
 }
 
-for program in vhd-util tap-ctl; do
+for program in vhd-util td-util cbt-util tap-ctl; do
 	commands=$("$BIN/$program" --help | sed -n 's/^  \([a-z]*\) .*/\1/p')
 	[ -n "$commands" ] || fail "$program --help lists no commands"
 	for c in $commands; do

@@ -257,6 +257,7 @@ if [ -w /dev/full ]; then
 	[ $? = 28 ] || fail "/dev/full"
 fi
 
+[ -z "${SAN:-}" ] || exit 0 # sanitizers keep what was freed
 # many, in bounded memory: eight times as many images are no more of it
 mkdir many
 for i in $(seq 400); do cp --sparse=always mid.vhd "many/$i.vhd"; done

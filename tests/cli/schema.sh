@@ -22,7 +22,7 @@ diff <(tr ' ' '\n' <<<"$expected" | sort) <(cd "$root/doc/schema" && printf '%s\
 	fail "commands with --json (<) and doc/schema (>) differ: $(grep '^[<>]' diff | tr '\n' ' ')"
 for s in "$root"/doc/schema/*.json; do
 	name=$(basename "$s" .json)
-	grep -rqF "\"$name/1\"" "$root"/vhd-util "$root"/cli "$root"/tapdisk || fail "nothing prints \"$name/1\""
+	grep -rqF "\"$name/1\"" "$root"/vhd-util "$root"/td-util "$root"/cbt-util "$root"/cli "$root"/tapdisk || fail "nothing prints \"$name/1\""
 done
 
 # what json.sh does not run through its fixtures
