@@ -18,8 +18,8 @@ for program in vhd-util tap-ctl td-util cbt-util; do
 		expected+=" $(prefix $program)$c"
 	done
 done
-diff <(tr ' ' '\n' <<<"$expected" | sort) <(cd "$root/doc/schema" && printf '%s\n' *.json | sed 's/\.json$//' | sort) >diff ||
-	fail "commands with --json (<) and doc/schema (>) differ: $(grep '^[<>]' diff | tr '\n' ' ')"
+diff <(tr ' ' '\n' <<<"$expected" | sort) <(cd "$root/doc/schema" && printf '%s\n' *.json | sed 's/\.json$//' | sort) >differ ||
+	fail "commands with --json (<) and doc/schema (>) differ: $(grep '^[<>]' differ | tr '\n' ' ')"
 for s in "$root"/doc/schema/*.json; do
 	name=$(basename "$s" .json)
 	grep -rqF "\"$name/1\"" "$root"/vhd-util "$root"/td-util "$root"/cbt-util "$root"/cli "$root"/tapdisk || fail "nothing prints \"$name/1\""
