@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "arguments.h"
+#include "key.h"
 #include "libvhd/base/cleanup.h"
 #include "libvhd/base/number.h"
 
@@ -390,7 +391,8 @@ int arguments_parse(const struct command *command, int argc, char **argv, struct
 	args->dry_run = arguments_has(args, "dry-run");
 	if (!add_roots_of_environment(args))
 		return out_of_memory();
-	return check_operands(command, args);
+	rc = check_operands(command, args);
+	return rc ? rc : key_option(args, "key-file", &args->key);
 }
 
 void arguments_release(struct arguments *args)
@@ -400,5 +402,6 @@ void arguments_release(struct arguments *args)
 	free(args->operands);
 	free(args->seen);
 	free((void *)args->parents.roots);
+	vhd_key_put(args->key);
 	*args = (struct arguments){ 0 };
 }

@@ -38,6 +38,11 @@ struct option_spec {
 		0, "parent-root", "DIR", "take parents only from beneath DIR (repeatable)" \
 	}
 
+#define OPTION_KEY_FILE                                                                 \
+	{                                                                               \
+		0, "key-file", "FILE", "key of an encrypted image; - is standard input" \
+	}
+
 struct argument_seen {
 	const struct option_spec *option; /* NULL: an operand */
 	const char *value;
@@ -55,6 +60,7 @@ struct arguments {
 	struct argument_seen *seen;
 	int seen_count;
 	struct vhd_parents parents; /* from --parent-root, else VHD_PARENT_ROOT */
+	struct vhd_key *key;	    /* owned; that of --key-file, or NULL */
 	bool json, debug, dry_run;
 };
 

@@ -53,10 +53,15 @@ int batmap_decode(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_
 	out->version = version;
 	out->checksum = be32_load(raw + BATMAP_CHECKSUM);
 	out->marker = raw[BATMAP_MARKER];
+	batmap_decode_key(raw, out);
+	return 0;
+}
+
+void batmap_decode_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out)
+{
 	out->keyhash = raw[BATMAP_KEYHASH];
 	memcpy(out->nonce, raw + BATMAP_NONCE, sizeof(out->nonce));
 	memcpy(out->hash, raw + BATMAP_HASH, sizeof(out->hash));
-	return 0;
 }
 
 void batmap_encode(const struct vhd_batmap_header *header, uint8_t raw[VHD_BATMAP_HEADER_BYTES])

@@ -17,7 +17,7 @@ struct vhd_batmap_header {
 	uint32_t version; /* 0x00010001: signed checksum; 0x00010002 */
 	uint32_t checksum;
 	uint8_t marker;
-	uint8_t keyhash; /* 1: nonce and hash present */
+	uint8_t keyhash; /* 0: data is clear; 1: encrypted, nonce and hash present */
 	uint8_t nonce[32];
 	uint8_t hash[32];
 };
@@ -36,6 +36,8 @@ uint64_t batmap_covered_bytes(uint64_t current_size, uint32_t block_size, uint64
 /* Errors: VHD_E_BATMAP.  Placement and size are checked by the image room. */
 int batmap_decode(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out,
 		  struct vhd_error *err);
+/* Of a header that is no use otherwise: what says whether data is encrypted. */
+void batmap_decode_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out);
 /* Writes the fields into @raw, keeping bytes it does not know. */
 void batmap_encode(const struct vhd_batmap_header *header, uint8_t raw[VHD_BATMAP_HEADER_BYTES]);
 

@@ -9,12 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/number.h"
 #include "chain.h"
+#include "crypt.h"
 #include "error.h"
 #include "image-private.h"
 
-#define EXTENTS 64
+#define EXTENTS	       64
+#define SECRET_SECTORS 128u /* encrypted and written at once */
 
 /* ── looking up ── */
 
@@ -134,10 +137,9 @@ int vhd_extents(struct vhd_chain *chain, uint64_t offset, uint64_t length, struc
 
 /* ── reading ── */
 
-int chain_read_layer(struct vhd_chain *chain, unsigned layer, void *buf, size_t length,
-		     uint64_t offset, struct vhd_error *err)
+static int read_file(struct vhd_image *img, void *buf, size_t length, uint64_t offset,
+		     struct vhd_error *err)
 {
-	struct vhd_image *img = chain->images[layer];
 	size_t have = length;
 	int rc;
 
@@ -153,6 +155,48 @@ int chain_read_layer(struct vhd_chain *chain, unsigned layer, void *buf, size_t 
 			"its block table names",
 			img->io->name, (unsigned long long)offset);
 	return rc < 0 ? error_system(err, rc, "read", img->io->name) : 0;
+}
+
+/* Whole sectors of ciphertext, and the disk's. */
+static int read_secret(struct vhd_image *img, void *buf, size_t length, uint64_t file_offset,
+		       uint64_t offset, struct vhd_error *err)
+{
+	int rc = read_file(img, buf, length, file_offset, err);
+
+	if (rc < 0)
+		return rc;
+	rc = crypt_decrypt(img->crypt, buf, buf, offset / VHD_SECTOR, length / VHD_SECTOR);
+	return rc < 0 ? error_system(err, rc, "decrypt", img->io->name) : 0;
+}
+
+int chain_read_layer(struct vhd_chain *chain, unsigned layer, void *buf, size_t length,
+		     uint64_t file_offset, uint64_t offset, struct vhd_error *err)
+{
+	struct vhd_image *img = chain->images[layer];
+	uint8_t whole[VHD_SECTOR], *at = buf;
+
+	if (!img->crypt)
+		return read_file(img, buf, length, file_offset, err);
+	while (length) {
+		size_t in = offset % VHD_SECTOR, n = number_round_down(length, VHD_SECTOR);
+		int rc;
+
+		if (in || !n) { /* part of a sector, from the whole of it */
+			n = number_min(length, VHD_SECTOR - in);
+			rc = read_secret(img, whole, VHD_SECTOR, file_offset - in, offset - in,
+					 err);
+			memcpy(at, whole + in, n);
+		} else {
+			rc = read_secret(img, at, n, file_offset, offset, err);
+		}
+		if (rc < 0)
+			return rc;
+		at += n;
+		file_offset += n;
+		offset += n;
+		length -= n;
+	}
+	return 0;
 }
 
 int vhd_read(struct vhd_chain *chain, void *buf, size_t length, uint64_t offset,
@@ -178,7 +222,7 @@ int vhd_read(struct vhd_chain *chain, void *buf, size_t length, uint64_t offset,
 				memset(at, 0, ext[i].length);
 			} else {
 				rc = chain_read_layer(chain, ext[i].depth, at, ext[i].length,
-						      ext[i].file_offset, err);
+						      ext[i].file_offset, ext[i].offset, err);
 				if (rc < 0)
 					return rc;
 			}
@@ -191,6 +235,35 @@ int vhd_read(struct vhd_chain *chain, void *buf, size_t length, uint64_t offset,
 }
 
 /* ── writing ── */
+
+/* Encrypted beside the caller's buffer, a piece at a time. */
+static int write_secret(struct vhd_image *leaf, const uint8_t *buf, const struct map_ext *e,
+			uint8_t *piece)
+{
+	for (uint64_t done = 0, n; done < e->count; done += n) {
+		int rc;
+
+		n = number_min(e->count - done, SECRET_SECTORS);
+		rc = crypt_encrypt(leaf->crypt, piece, buf + done * VHD_SECTOR, e->sector + done,
+				   n);
+		if (!rc)
+			rc = io_write(leaf->io, piece, n * VHD_SECTOR,
+				      (e->file_sector + done) * VHD_SECTOR);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+static int write_extent(struct vhd_image *leaf, const uint8_t *buf, const struct map_ext *e)
+{
+	CLEANUP_FREE uint8_t *piece = NULL;
+
+	if (!leaf->crypt)
+		return io_write(leaf->io, buf, e->count * VHD_SECTOR, e->file_sector * VHD_SECTOR);
+	piece = aligned_alloc(VHD_ALIGN, SECRET_SECTORS * VHD_SECTOR);
+	return piece ? write_secret(leaf, buf, e, piece) : -ENOMEM;
+}
 
 /* Whole sectors into the leaf. */
 static int write_sectors(struct vhd_chain *chain, const uint8_t *buf, uint64_t sector,
@@ -206,8 +279,8 @@ static int write_sectors(struct vhd_chain *chain, const uint8_t *buf, uint64_t s
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n && !rc; i++)
-			rc = io_write(leaf->io, buf + (ext[i].sector - sector) * VHD_SECTOR,
-				      ext[i].count * VHD_SECTOR, ext[i].file_sector * VHD_SECTOR);
+			rc = write_extent(leaf, buf + (ext[i].sector - sector) * VHD_SECTOR,
+					  &ext[i]);
 		if (rc < 0) {
 			image_cancel(leaf, &req);
 			return error_system(err, rc, "write", leaf->io->name);

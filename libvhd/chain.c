@@ -18,6 +18,7 @@
 #include "error.h"
 #include "io-file.h"
 #include "parent.h"
+#include "unlock.h"
 
 #define LOCK_WAIT_MS  5000
 #define CACHE_DEFAULT (16ull << 20)
@@ -221,6 +222,12 @@ static int open_all(struct vhd_chain *chain, const char *path, const struct vhd_
 	return rc;
 }
 
+static int unlock(const struct vhd_chain *chain, struct vhd_error *err)
+{
+	return unlock_chain(chain->images, chain->depth, chain->key,
+			    chain->flags & CHAIN_KEY_MAYBE ? UNLOCK_CLEAR_TOO : 0, err);
+}
+
 int vhd_open(const char *path, const struct vhd_open_options *options, struct vhd_chain **out,
 	     struct vhd_error *err)
 {
@@ -233,11 +240,14 @@ int vhd_open(const char *path, const struct vhd_open_options *options, struct vh
 	if (!chain)
 		return error_system(err, -ENOMEM, "open", path);
 	chain->flags = options->flags;
+	chain->key = vhd_key_get(options->key);
 	chain->cache_bytes = options->cache_bytes ? options->cache_bytes : CACHE_DEFAULT;
 	rc = open_all(chain, path, &options->parents, err);
 	if (!rc && (chain->flags & VHD_OPEN_WRITE)) {
 		chain->images[0]->early_bitmaps = chain->flags & CHAIN_EARLY_BITMAPS;
-		rc = image_begin_write(chain->images[0], chain->cache_bytes, err);
+		rc = unlock(chain, err); /* before anything is put right in the leaf */
+		if (!rc)
+			rc = image_begin_write(chain->images[0], chain->cache_bytes, err);
 		if (!rc)
 			rc = chain_prepare(chain, err);
 	}
@@ -262,6 +272,7 @@ int vhd_close(struct vhd_chain *chain, struct vhd_error *err)
 	for (unsigned i = 0; i < chain->depth; i++)
 		image_close(chain->images[i]);
 	free(chain->images);
+	vhd_key_put(chain->key);
 	free(chain);
 	return rc;
 }
@@ -289,17 +300,10 @@ int chain_prepare(struct vhd_chain *chain, struct vhd_error *err)
 
 	if (chain->prepared)
 		return 0;
-	for (unsigned i = 0; i < chain->depth && !rc; i++) {
-		struct vhd_image *img = chain->images[i];
-
-		if (img->has_batmap && img->batmap_header.keyhash == 1)
-			return error_set(err, -VHD_E_ENCRYPTED,
-					 "cannot read '%s': its data is encrypted, and no key was "
-					 "given",
-					 img->io->name);
-		if (!img->map)
-			rc = image_load(img, cache, err);
-	}
+	rc = unlock(chain, err);
+	for (unsigned i = 0; i < chain->depth && !rc; i++)
+		if (!chain->images[i]->map)
+			rc = image_load(chain->images[i], cache, err);
 	if (!rc)
 		rc = open_view(chain, err);
 	chain->prepared = !rc;

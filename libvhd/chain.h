@@ -16,6 +16,8 @@
 
 /* Beside enum vhd_open_flags, for servers: see early_bitmaps of map.h. */
 #define CHAIN_EARLY_BITMAPS (1u << 16)
+/* A key may be given for a chain that is not encrypted. */
+#define CHAIN_KEY_MAYBE (1u << 17)
 
 struct vhd_chain {
 	unsigned depth;		   /* images opened */
@@ -27,6 +29,7 @@ struct vhd_chain {
 	uint64_t cache_bytes;
 	struct vhd_error warning; /* code 0: none.  E.g. one footer missing */
 	bool locks_unsupported;
+	struct vhd_key *key; /* counted; NULL: none */
 };
 
 /* vhd_open, vhd_close, vhd_read, vhd_write, vhd_flush, vhd_extents,
@@ -62,8 +65,9 @@ VHD_MUST int chain_prepare(struct vhd_chain *chain, struct vhd_error *err);
 /* Tell the chain's warning, if there is one. */
 void chain_warn(const struct vhd_chain *chain, const struct vhd_progress *progress);
 
-/* Bytes of one layer's file; past the end of a raw disk: zeros to the end of its sector. */
+/* Data of one layer: @length bytes from @file_offset in its file, which are those from @offset of
+ * the disk.  Past the end of a raw disk: zeros to the end of its sector. */
 VHD_MUST int chain_read_layer(struct vhd_chain *chain, unsigned layer, void *buf, size_t length,
-			      uint64_t file_offset, struct vhd_error *err);
+			      uint64_t file_offset, uint64_t offset, struct vhd_error *err);
 
 #endif

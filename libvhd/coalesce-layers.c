@@ -17,6 +17,7 @@
 #include "lock.h"
 #include "parent.h"
 #include "siblings.h"
+#include "unlock.h"
 
 #define LOCK_WAIT_MS 5000
 #define VIEW_CACHE   (8u << 20)
@@ -170,22 +171,19 @@ static int load_source(struct vhd_image *img, struct vhd_error *err)
 	return rc;
 }
 
-static int check_keys(const struct coalesce_layers *l, struct vhd_error *err)
+/* Data moves as it is: ciphertext stays what it was, at its place on the disk. */
+static int check_keys(const struct coalesce_layers *l, const struct vhd_key *key,
+		      struct vhd_error *err)
 {
 	const struct vhd_image *target = coalesce_layers_target(l);
+	int rc = 0;
 
-	for (unsigned i = 0; i < l->target; i++) {
-		const struct vhd_batmap_header *a = &l->images[i]->batmap_header;
-		const struct vhd_batmap_header *b = &target->batmap_header;
-
-		if ((a->keyhash == 1) != (b->keyhash == 1) ||
-		    (a->keyhash == 1 && memcmp(a->hash, b->hash, sizeof(a->hash)) != 0))
-			return error_set(err, -VHD_E_ENCRYPTED,
-					 "cannot coalesce '%s' into '%s': their data is not "
-					 "encrypted with the same key",
-					 l->images[i]->io->name, target->io->name);
-	}
-	return 0;
+	for (unsigned i = 0; i < l->target && !rc; i++)
+		rc = unlock_same(l->images[i], target, key, err);
+	if (rc < 0)
+		error_prefix(err, "cannot coalesce '%s' into '%s'", l->images[0]->io->name,
+			     target->io->name);
+	return rc;
 }
 
 /* The target is put right; of the sources one is told. */
@@ -245,7 +243,7 @@ int coalesce_layers_open(struct coalesce_layers *l, const char *child,
 	if (!rc)
 		rc = coalesce_grow_plan(l, directory, o, err);
 	if (!rc)
-		rc = check_keys(l, err);
+		rc = check_keys(l, o->key, err);
 	if (!rc)
 		warn(l, &o->progress);
 	return rc < 0 ? rc : open_view(l, err);

@@ -22,10 +22,14 @@ struct comparison {
 	struct vhd_error *err;
 };
 
-static int open_side(const char *path, enum vhd_format from, const struct vhd_parents *parents,
+static int open_side(const char *path, enum vhd_format from, const struct vhd_compare_options *o,
 		     struct vhd_chain **out, struct vhd_error *err)
 {
-	struct vhd_open_options options = { .parents = *parents };
+	struct vhd_open_options options = {
+		.flags = CHAIN_KEY_MAYBE,
+		.parents = o->parents,
+		.key = o->key,
+	};
 	struct vhd_io *io = NULL;
 	int rc = 0;
 
@@ -72,13 +76,15 @@ static int compare_stretch(struct comparison *c, const struct vhd_extent *a,
 	if (zero_a)
 		memset(c->buf_a, 0, length);
 	else
-		rc = chain_read_layer(c->a, a->depth, c->buf_a, length, a->file_offset, c->err);
+		rc = chain_read_layer(c->a, a->depth, c->buf_a, length, a->file_offset, a->offset,
+				      c->err);
 	if (rc < 0)
 		return rc;
 	if (zero_b)
 		memset(c->buf_b, 0, length);
 	else
-		rc = chain_read_layer(c->b, b->depth, c->buf_b, length, b->file_offset, c->err);
+		rc = chain_read_layer(c->b, b->depth, c->buf_b, length, b->file_offset, b->offset,
+				      c->err);
 	if (rc < 0 || !memcmp(c->buf_a, c->buf_b, length))
 		return rc;
 	for (size_t i = 0; i < length; i++)
@@ -125,9 +131,13 @@ int vhd_compare(const char *a, const char *b, const struct vhd_compare_options *
 
 	if (!buf_a || !buf_b)
 		return error_system(err, -ENOMEM, "compare", a);
-	rc = open_side(a, o->from_a, &o->parents, &c.a, err);
+	rc = open_side(a, o->from_a, o, &c.a, err);
 	if (!rc)
-		rc = open_side(b, o->from_b, &o->parents, &c.b, err);
+		rc = open_side(b, o->from_b, o, &c.b, err);
+	if (!rc && o->key && !image_is_encrypted(c.a->images[0]) &&
+	    !image_is_encrypted(c.b->images[0]))
+		rc = error_set(err, -VHD_E_KEY,
+			       "cannot use the key: neither '%s' nor '%s' is encrypted", a, b);
 	if (!rc) {
 		chain_warn(c.a, &o->progress);
 		/* the same image on both sides is told once */

@@ -42,6 +42,7 @@ static bool add_cut(const struct convert_source *c, struct copy_job *job, struct
 			return false;
 		s.from_offset += s.length;
 		s.to_offset += s.length;
+		s.sector += s.length / VHD_SECTOR;
 		length -= s.length;
 	}
 	return true;
@@ -54,7 +55,11 @@ static bool add_data(struct convert_source *c, struct copy_job *job, struct vhd_
 	struct vhd_image *img = c->chain->images[e->layer];
 	uint64_t from = e->file_sector * VHD_SECTOR, length = e->count * VHD_SECTOR;
 	bool flat = img->type == VHD_TYPE_RAW || img->type == VHD_TYPE_FIXED;
-	struct copy_segment s = { .from = img->io, .from_offset = from, .to = to };
+	struct copy_segment s = { .from = img->io,
+				  .from_offset = from,
+				  .to = to,
+				  .decrypt = img->crypt,
+				  .sector = e->sector };
 
 	if (img->type == VHD_TYPE_RAW)
 		length = number_min(length, img->file_bytes - from);

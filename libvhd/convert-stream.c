@@ -95,6 +95,9 @@ static int has_data(struct sender *s, struct convert_source *source, uint64_t at
 			const struct copy_segment *g = &s->job->segment[i];
 
 			rc = g->from ? io_read(g->from, s->buf, g->length, g->from_offset) : 0;
+			if (!rc && g->from && g->decrypt)
+				rc = crypt_decrypt(g->decrypt, s->buf, s->buf, g->sector,
+						   g->length / VHD_SECTOR);
 			if (rc < 0)
 				return error_system(s->err, rc, "read", g->from->name);
 			if (g->from && !zeros_are(s->buf, g->length))

@@ -176,7 +176,7 @@ static int open_source_stream(struct conversion *v, struct stream **out)
 
 static int open_chain(struct conversion *v, const char *path)
 {
-	struct vhd_open_options options = { .parents = v->o->parents };
+	struct vhd_open_options options = { .parents = v->o->parents, .key = v->o->key };
 	struct vhd_io *io = NULL;
 	int rc;
 
@@ -358,6 +358,8 @@ static int pipe_to_file(struct conversion *v, struct stream *in, const struct co
  * not, or is said to be one. */
 static bool needs_temp(const struct conversion *v, const struct convert_head *head)
 {
+	if (v->o->key)
+		return true; /* whether it is encrypted is told behind its head */
 	if (v->to_stream && v->to == VHD_FORMAT_DYNAMIC)
 		return true; /* its table comes first */
 	if (v->o->from == VHD_FORMAT_RAW)

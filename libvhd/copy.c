@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/number.h"
+#include "layout.h"
 #include "zeros.h"
 
 #define THREADS_MIN    2u /* one reads while another writes */
@@ -85,6 +86,45 @@ static int read_all(struct copy_job *job)
 		if (rc < 0)
 			return rc;
 		at += length;
+	}
+	return 0;
+}
+
+static int decrypt_all(struct copy_job *job)
+{
+	uint8_t *at = job->buffer;
+
+	for (unsigned i = 0; i < job->count; i++) {
+		const struct copy_segment *s = &job->segment[i];
+		int rc = s->from && s->decrypt ? crypt_decrypt(s->decrypt, at, at, s->sector,
+							       s->length / VHD_SECTOR) :
+						 0;
+
+		if (rc < 0) {
+			job->failed = i;
+			return rc;
+		}
+		at += s->length;
+	}
+	return 0;
+}
+
+static int encrypt_all(struct copy_job *job)
+{
+	uint8_t *at = job->buffer;
+
+	for (unsigned i = 0; i < job->count; i++) {
+		const struct copy_segment *s = &job->segment[i];
+		int rc = s->to && s->encrypt && !s->skip ?
+				 crypt_encrypt(s->encrypt, at, at, s->sector,
+					       s->length / VHD_SECTOR) :
+				 0;
+
+		if (rc < 0) {
+			job->failed = i;
+			return rc;
+		}
+		at += s->length;
 	}
 	return 0;
 }
@@ -193,11 +233,15 @@ static void perform(struct copier *c, struct slot *slot)
 
 	if (job->step != COPY_WRITE) {
 		rc = fault(job, COPY_FAULT_READ, read_all(job));
+		if (!rc)
+			rc = fault(job, COPY_FAULT_READ, decrypt_all(job));
 		if (!rc && job->skip_zeros)
 			find_zeros(job);
 	}
 	if (job->place)
 		rc = take_turn(c, slot, rc);
+	if (!rc && job->step != COPY_READ)
+		rc = fault(job, COPY_FAULT_WRITE, encrypt_all(job));
 	if (!rc && job->step != COPY_READ)
 		rc = fault(job, COPY_FAULT_WRITE, write_all(job));
 	job->err = rc;

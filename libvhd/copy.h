@@ -12,6 +12,7 @@
 #ifndef VHD_COPY_H
 #define VHD_COPY_H
 
+#include "crypt.h"
 #include "io.h"
 #include "map.h"
 
@@ -27,6 +28,10 @@ struct copy_segment {
 	struct vhd_io *to; /* borrowed; NULL: only read, into buffer */
 	uint64_t to_offset;
 	uint32_t length;
+	/* Whole sectors from number @sector of the disk on: ciphertext where they come from, to be
+	 * ciphertext where they go.  Borrowed; NULL: clear. */
+	struct crypt *decrypt, *encrypt;
+	uint64_t sector;
 	bool skip; /* out: all zeros, and not written because the job skips them */
 };
 

@@ -71,6 +71,7 @@ static const struct error_row rows[] = {
 	ROW(ARGUMENT) = { "argument", "argument makes no sense", EINVAL },
 	ROW(DIFFERENT) = { "different", "contents differ", EXIT_DIFFERENT },
 	ROW(AZURE) = { "azure", "the target platform would refuse this image", EUCLEAN },
+	ROW(KEY) = { "key", "the wrong key, or none that can be used", EINVAL },
 	/* space is lost, nothing is wrong: a note */
 	ROW(LEAKED) = { "leaked", "space that nothing refers to", 0 },
 	ROW(CANCELLED) = { "cancelled", "cancelled", EXIT_CANCELLED },

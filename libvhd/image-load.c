@@ -199,6 +199,7 @@ int image_open_map(struct vhd_image *img, bool writable, uint64_t cache_bytes)
 		.max_entries = img->header.max_entries,
 		.bat_offset = img->header.table_offset,
 		.has_parent = image_has_parent(img),
+		.exact_bits = image_is_encrypted(img),
 		.writable = writable,
 		.device = img->io->device,
 		.early_bitmaps = img->early_bitmaps,

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "bitmap.h"
+#include "crypt.h"
 #include "error.h"
 #include "image-private.h"
 #include "locator.h"
@@ -247,6 +248,9 @@ static int load_batmap(struct vhd_image *img, unsigned flags, struct vhd_error *
 		return error_system(err, rc, "read", img->io->name);
 	rc = batmap_decode(img->batmap_raw, &img->batmap_header, NULL);
 	if (rc < 0) {
+		/* ciphertext is not to pass for data, nor the key's hash to be lost */
+		if (img->has_batmap)
+			batmap_decode_key(img->batmap_raw, &img->batmap_header);
 		img->problems |= img->has_batmap ? IMAGE_BATMAP_BAD : 0;
 		return 0;
 	}
@@ -381,6 +385,7 @@ void image_close(struct vhd_image *img)
 	map_close(img->map);
 	free(img->batmap);
 	free(img->bad);
+	crypt_put(img->crypt);
 	io_close(img->io);
 	free(img);
 }

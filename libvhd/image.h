@@ -59,7 +59,8 @@ struct vhd_image {
 	bool early_bitmaps; /* set before image_begin_write: see map.h; for servers */
 	uint32_t *bad;	    /* owned: blocks whose entries are at fault, sorted */
 	uint32_t bad_count;
-	bool batmap_lies; /* a bit is set for a block that is not allocated */
+	bool batmap_lies;    /* a bit is set for a block that is not allocated */
+	struct crypt *crypt; /* owned: of its data, once unlocked (unlock.h); NULL: none */
 };
 
 enum image_open_flags {

@@ -210,7 +210,7 @@ static bool fresh_next(struct vhd_map *map, struct map_io *io)
 		if (b->entry == b->frozen_entry) { /* else it speaks of another position */
 			if (b->early == EARLY_FLYING)
 				return false;
-			if (b->early == EARLY_DONE && !map->p.has_parent)
+			if (b->early == EARLY_DONE && map_fills(map))
 				continue;
 		}
 		return offer_bitmap(map, c->cursor, io);

@@ -279,6 +279,12 @@ struct vhd_map {
 	uint64_t need;	     /* ticket of what a MAP_NEED waits for */
 };
 
+/* ORDER 9: does all of a new block count as written? */
+static inline bool map_fills(const struct vhd_map *map)
+{
+	return !map->p.has_parent && !map->p.exact_bits;
+}
+
 /* A request is answered: ready() is called at the end of the next map_done or map_next. */
 void map_answer(struct vhd_map *map, struct map_req *req, int err);
 /* What @ticket names has come (or failed): those who wait for it go on. */

@@ -33,7 +33,7 @@ static int reserve_new(struct vhd_map *map, uint32_t block, struct map_block **o
 	b->entry = entry;
 	b->recycled = recycled;
 	b->named = false;
-	if (!map->p.has_parent) /* ORDER 9 */
+	if (map_fills(map)) /* ORDER 9 */
 		bits_set_range(b->bits, 0, table_sectors(map, block));
 	commit_early(map, b);
 	*out = b;
@@ -160,12 +160,12 @@ void map_cancel(struct vhd_map *map, const struct map_req *req)
 		if (b) {
 			assert(b->writers > 0);
 			b->writers--;
-			/* Without a parent all bits are ones (ORDER 9): what reached the place
+			/* Where all bits are ones (ORDER 9) what reached the place
 			 * shows as soon as the block is used, so it is used from now on, and
 			 * who zeroes the range finds it.  With a parent a fresh record nobody
 			 * wrote to stays: the next write to this block finds its position,
 			 * which no commit will name before. */
-			if (!map->p.has_parent)
+			if (map_fills(map))
 				make_visible(map, b);
 			freed_unblock(map, b);
 			table_settle(map, b);

@@ -58,7 +58,7 @@ static int open_early(struct vhd_map *map)
 	if (!map->early_page)
 		return -ENOMEM;
 	memset(map->early_page, 0, map->page_bytes);
-	if (!map->p.has_parent)
+	if (map_fills(map))
 		bits_set_range(map->early_page + map->page_bytes - map->bitmap_bytes, 0,
 			       map->p.block_sectors);
 	return 0;

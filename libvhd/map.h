@@ -51,6 +51,8 @@ struct map_params {
 	uint32_t max_entries;
 	uint64_t bat_offset; /* bytes */
 	bool has_parent;     /* absent sectors are below, not zero */
+	bool exact_bits; /* without a parent, too, a sector is here only once it was written: its zeros
+			  * on the disk are not what it would read as (encrypted images) */
 	bool writable;
 	bool device;	       /* the storage cannot grow, and is not zero */
 	bool early_bitmaps;    /* write a new block's bitmap page beside its first data (ORDER 9) */

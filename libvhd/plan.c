@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/number.h"
-#include "batmap.h"
 #include "bitmap.h"
 #include "error.h"
 #include "geometry.h"
@@ -173,6 +172,11 @@ int plan_make(const struct plan_spec *s, struct plan *out, struct vhd_error *err
 	if (rc < 0)
 		return rc;
 	memset(out, 0, sizeof(*out));
+	if (s->key) {
+		out->keyhash = s->key->keyhash;
+		memcpy(out->nonce, s->key->nonce, sizeof(out->nonce));
+		memcpy(out->hash, s->key->hash, sizeof(out->hash));
+	}
 	rc = plan_footer(s, out, err);
 	if (!rc && s->type != VHD_TYPE_FIXED)
 		rc = plan_sparse(s, block_size, out, err);
@@ -186,8 +190,11 @@ void plan_batmap_header(const struct plan *p, uint8_t raw[VHD_BATMAP_HEADER_BYTE
 		.sectors = (uint32_t)(p->batmap_bytes / VHD_SECTOR),
 		.version = 0x00010002,
 		.checksum = 0xffffffff,
+		.keyhash = p->keyhash,
 	};
 
+	memcpy(h.nonce, p->nonce, sizeof(h.nonce));
+	memcpy(h.hash, p->hash, sizeof(h.hash));
 	memset(raw, 0, VHD_BATMAP_HEADER_BYTES);
 	batmap_encode(&h, raw);
 }

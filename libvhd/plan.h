@@ -11,6 +11,7 @@
 #ifndef VHD_PLAN_H
 #define VHD_PLAN_H
 
+#include "batmap.h"
 #include "footer.h"
 #include "header.h"
 
@@ -30,6 +31,7 @@ struct plan_spec {
 	uint8_t parent_id[VHD_UUID_BYTES];
 	uint32_t parent_timestamp;
 	const char *parent_path; /* POSIX, relative to the child's directory: "./p.vhd" */
+	const struct vhd_batmap_header *key; /* whose key hash it gets; NULL: none */
 };
 
 struct plan {
@@ -41,9 +43,10 @@ struct plan {
 	uint64_t batmap_bytes; /* of one map */
 	uint64_t locators_at;  /* differencing */
 	uint8_t locators[PLAN_LOCATORS][PLAN_LOCATOR_BYTES];
-	uint64_t metadata_end; /* here the end footer goes; sparse */
-	uint32_t blocks;       /* by size */
-	bool align;	       /* data of blocks on 4 KiB */
+	uint64_t metadata_end;		      /* here the end footer goes; sparse */
+	uint32_t blocks;		      /* by size */
+	bool align;			      /* data of blocks on 4 KiB */
+	uint8_t keyhash, nonce[32], hash[32]; /* as in the batmap's header */
 };
 
 /* Errors: VHD_E_ARGUMENT (sizes, block size, creator), VHD_E_TOO_BIG (beyond

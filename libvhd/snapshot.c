@@ -33,6 +33,8 @@ struct link {
 	unsigned depth;		 /* of the chain linked to, the child not counted */
 	uint8_t id[VHD_UUID_BYTES];
 	int64_t mtime;
+	const struct vhd_batmap_header *key; /* of the parent given, if it is encrypted: the child
+					      * is, too; borrowed */
 };
 
 static void link_release(struct link *link)
@@ -165,6 +167,7 @@ static int link_chain(const char *child, const char *parent, const struct vhd_sn
 	out->depth = out->chain->depth - layer;
 	out->size = top->size;
 	out->block_size = footer_is_sparse(&top->footer) ? top->header.block_size : 0;
+	out->key = image_is_encrypted(top) ? &top->batmap_header : NULL;
 	return rc;
 }
 
@@ -228,6 +231,7 @@ static int plan_child(const char *child, const struct link *link,
 	memcpy(spec.parent_id, link->id, VHD_UUID_BYTES);
 	spec.parent_timestamp = footer_time_from_unix(link->mtime);
 	spec.parent_path = relative;
+	spec.key = link->key;
 	rc = plan_make(&spec, out, err);
 	if (rc < 0)
 		error_prefix(err, "cannot create '%s'", child);
@@ -248,6 +252,7 @@ int snapshot_plan(const char *child, const char *parent, struct vhd_image *img, 
 		return rc;
 	link->size = img->size;
 	link->block_size = footer_is_sparse(&img->footer) ? img->header.block_size : 0;
+	link->key = image_is_encrypted(img) ? &img->batmap_header : NULL;
 	return plan_child(child, link, &none, out, err);
 }
 

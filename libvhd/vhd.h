@@ -65,6 +65,7 @@ enum vhd_errnum {
 	VHD_E_ARGUMENT,	     /* an option's value makes no sense */
 	VHD_E_DIFFERENT,     /* compare: contents differ */
 	VHD_E_AZURE,	     /* a target platform would refuse this image */
+	VHD_E_KEY,	     /* the wrong key, or none that can be used */
 	VHD_E_LEAKED,	     /* space that nothing refers to */
 	VHD_E_CANCELLED,     /* the caller's progress function said stop */
 	VHD_E_LAST = VHD_E_CANCELLED,
@@ -116,6 +117,17 @@ struct vhd_parents {
 	bool beneath_only;	  /* without roots: only beneath the leaf's directory */
 };
 
+/* The key of encrypted images: counted, never shown; the last put wipes it.  See
+ * vhd_key_set and what follows it. */
+struct vhd_key;
+/* Reads @fd to its end: 32 bytes (AES-128-XTS) or 64 (AES-256-XTS).  @name: for errors.
+ * -VHD_E_KEY.  Who holds a key should not leave core dumps: libcrypto's own copies are in them. */
+VHD_API VHD_MUST int vhd_key_read(int fd, const char *name, struct vhd_key **out,
+				  struct vhd_error *err);
+VHD_API struct vhd_key *vhd_key_get(struct vhd_key *key); /* one more user; returns it */
+VHD_API void vhd_key_put(struct vhd_key *key);		  /* NULL is fine */
+VHD_API unsigned vhd_key_bits(const struct vhd_key *key); /* 256 or 512 */
+
 /* ── chains: an image with all its parents, as one disk ──────────────────── */
 
 enum vhd_open_flags {
@@ -131,6 +143,9 @@ struct vhd_open_options {
 	unsigned flags; /* enum vhd_open_flags */
 	struct vhd_parents parents;
 	uint64_t cache_bytes; /* bound for metadata in memory; 0: 16 MiB */
+	/* Of an encrypted leaf and its encrypted parents, all of which it must fit (-VHD_E_KEY; not
+	 * encrypted at all: likewise).  Without it reading them fails with -VHD_E_ENCRYPTED. */
+	struct vhd_key *key;
 };
 
 struct vhd_chain;
@@ -275,6 +290,28 @@ struct vhd_modify_options {
  * VHD_E_BUSY.  What the disk contains is the new parent's business: see vhd_rebase. */
 VHD_API VHD_MUST int vhd_modify(const char *path, const struct vhd_modify_options *options,
 				struct vhd_error *err);
+/* vhd_key_*: the key hash of an image, in the header of its batmap */
+#define VHD_KEY_HASH 32
+struct vhd_key_info {
+	bool encrypted;
+	uint8_t nonce[VHD_KEY_HASH], hash[VHD_KEY_HASH]; /* SHA-256 of nonce and key */
+};
+VHD_API VHD_MUST int vhd_key_info(const char *path, struct vhd_key_info *out,
+				  struct vhd_error *err);
+/* 0: @key is the image's.  -VHD_E_KEY: another one, or the image is not encrypted. */
+VHD_API VHD_MUST int vhd_key_check(const char *path, const struct vhd_key *key,
+				   struct vhd_error *err);
+/* From now on what is written is encrypted.  Only images without any data. */
+struct vhd_key_options {
+	const struct vhd_key *key; /* or the hash itself: */
+	const uint8_t *hash;
+	const uint8_t *nonce; /* NULL: random; with a hash: zeros */
+	bool dry_run;
+};
+VHD_API VHD_MUST int vhd_key_set(const char *path, const struct vhd_key_options *options,
+				 struct vhd_error *err);
+VHD_API VHD_MUST int vhd_key_hash(const struct vhd_key *key, const uint8_t nonce[VHD_KEY_HASH],
+				  uint8_t hash[VHD_KEY_HASH]);
 
 /* rebase: another parent, the same contents */
 struct vhd_rebase_options {
@@ -313,6 +350,9 @@ struct vhd_coalesce_options {
 	bool dry_run;	      /* count, change nothing */
 	struct vhd_parents parents;
 	struct vhd_progress progress;
+	/* Ciphertext moves as it is, between images of one key.  Only needed where their hashes,
+	 * made with different nonces, do not show that. */
+	struct vhd_key *key;
 };
 struct vhd_coalesce_result {
 	char into[4096]; /* path of the image merged into */
@@ -335,6 +375,7 @@ struct vhd_convert_options {
 	uint32_t block_size;
 	struct vhd_parents parents;
 	struct vhd_progress progress;
+	struct vhd_key *key; /* of an encrypted source; the target is never encrypted */
 };
 struct vhd_convert_result {
 	uint64_t size, data_bytes, file_bytes;
@@ -350,6 +391,7 @@ struct vhd_compare_options {
 	enum vhd_format from_a, from_b;
 	struct vhd_parents parents;
 	struct vhd_progress progress;
+	struct vhd_key *key; /* of those of the two that are encrypted */
 };
 VHD_API VHD_MUST int vhd_compare(const char *a, const char *b,
 				 const struct vhd_compare_options *options, uint64_t *first,

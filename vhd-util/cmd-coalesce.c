@@ -23,7 +23,7 @@ static void print_result(const char *path, const struct vhd_coalesce_result *r)
 
 static int run_coalesce(struct arguments *args)
 {
-	struct vhd_coalesce_options o = { .parents = args->parents };
+	struct vhd_coalesce_options o = { .parents = args->parents, .key = args->key };
 	const char *path = arguments_image(args);
 	struct vhd_coalesce_result result;
 	struct vhd_error err = { 0 };
@@ -56,6 +56,7 @@ static const struct option_spec coalesce_options[] = {
 	{ 's', "sparse", NULL, "do not write zeros where zero is already" },
 	{ 'p', "progress", NULL, "show progress, even if stderr is no terminal" },
 	{ 0, "force", NULL, "even if another child uses the parent" },
+	OPTION_KEY_FILE,
 	OPTION_PARENT_ROOT,
 	OPTION_JSON,
 	OPTION_DRY_RUN,

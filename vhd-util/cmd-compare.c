@@ -36,7 +36,7 @@ static void print_result(const char *a, const char *b, bool same, uint64_t first
 
 static int run_compare(struct arguments *args)
 {
-	struct vhd_compare_options o = { .parents = args->parents };
+	struct vhd_compare_options o = { .parents = args->parents, .key = args->key };
 	const char *a = arguments_image(args), *b;
 	struct vhd_error err = { 0 };
 	uint64_t first = 0;
@@ -66,6 +66,7 @@ static const struct option_spec compare_options[] = {
 	OPTION_NAME,
 	{ 0, "from-a", "FORMAT", "read A as raw or vhd (default: vhd if it has a footer)" },
 	{ 0, "from-b", "FORMAT", "read B as raw or vhd" },
+	OPTION_KEY_FILE,
 	OPTION_PARENT_ROOT,
 	OPTION_JSON,
 	{ 0 },

@@ -55,7 +55,7 @@ static void print_result(const char *destination, const struct vhd_convert_resul
 
 static int run_convert(struct arguments *args)
 {
-	struct vhd_convert_options o = { .parents = args->parents };
+	struct vhd_convert_options o = { .parents = args->parents, .key = args->key };
 	const char *source = arguments_image(args), *destination;
 	struct vhd_convert_result result;
 	struct vhd_error err = { 0 };
@@ -79,6 +79,8 @@ static int run_convert(struct arguments *args)
 	o.gzip = arguments_has(args, "gzip");
 	o.force = arguments_has(args, "force");
 	o.no_sync = arguments_has(args, "no-sync");
+	if (args->key && !strcmp(source, "-") && !strcmp(arguments_get(args, "key-file"), "-"))
+		return usage_error("standard input is the source: --key-file needs a file");
 	if (args->json && !strcmp(destination, "-"))
 		return usage_error("--json would mix with the disk on standard output");
 	if (args->dry_run) {
@@ -104,6 +106,7 @@ static const struct option_spec convert_options[] = {
 	{ 0, "for", "PLATFORM", "as azure, hyperv, xen or vpc takes it" },
 	{ 0, "force", NULL, "replace an existing file" },
 	{ 0, "no-sync", NULL, "do not wait until the target is on the disk" },
+	OPTION_KEY_FILE,
 	OPTION_PARENT_ROOT,
 	OPTION_JSON,
 	OPTION_DRY_RUN,

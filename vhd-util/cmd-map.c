@@ -124,7 +124,7 @@ static int print_map(struct vhd_chain *chain, const struct arguments *args, stru
 
 static int run_map(struct arguments *args)
 {
-	struct vhd_open_options options = { .parents = args->parents };
+	struct vhd_open_options options = { .parents = args->parents, .key = args->key };
 	struct vhd_error err = { 0 };
 	const char *path = arguments_image(args);
 	struct vhd_chain *chain;
@@ -147,11 +147,9 @@ static int run_map(struct arguments *args)
 }
 
 static const struct option_spec map_options[] = {
-	OPTION_NAME,
-	{ 0, "picture", NULL, "draw the allocation of each layer" },
-	OPTION_PARENT_ROOT,
-	OPTION_JSON,
-	{ 0 },
+	OPTION_NAME,	 { 0, "picture", NULL, "draw the allocation of each layer" },
+	OPTION_KEY_FILE, OPTION_PARENT_ROOT,
+	OPTION_JSON,	 { 0 },
 };
 
 const struct command command_map = {

@@ -146,6 +146,7 @@ static const struct option_spec read_options[] = {
 	{ 'R', "bytes", "OFFSET", "bytes of the disk, through the chain" },
 	{ 'c', "count", "COUNT", "how many blocks, sectors or bytes (1; -e: to the end)" },
 	{ 'x', "hex", NULL, "numbers in hexadecimal, bytes as a hex dump" },
+	OPTION_KEY_FILE,
 	OPTION_PARENT_ROOT,
 	{ 0 },
 };

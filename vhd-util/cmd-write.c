@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -98,7 +99,9 @@ static int dry_run(const char *path, struct vhd_open_options *options, uint64_t 
 
 static int run_write(struct arguments *args)
 {
-	struct vhd_open_options options = { .flags = VHD_OPEN_WRITE, .parents = args->parents };
+	struct vhd_open_options options = { .flags = VHD_OPEN_WRITE,
+					    .parents = args->parents,
+					    .key = args->key };
 	const char *path = arguments_image(args);
 	uint64_t offset = 0, written = 0;
 	struct vhd_error err = { 0 };
@@ -112,6 +115,8 @@ static int run_write(struct arguments *args)
 		return EINVAL;
 	if (!rc)
 		return usage_error("a place is needed: --offset BYTES");
+	if (args->key && !strcmp(arguments_get(args, "key-file"), "-"))
+		return usage_error("standard input is what is written: --key-file needs a file");
 	if (arguments_has(args, "force"))
 		options.flags |= VHD_OPEN_FORCE;
 	if (args->dry_run)
@@ -135,6 +140,7 @@ static const struct option_spec write_options[] = {
 	OPTION_NAME,
 	{ 0, "offset", "BYTES", "where on the disk (suffixes K, M, G, T)" },
 	{ 0, "force", NULL, "write to a hidden image, or one half merged" },
+	OPTION_KEY_FILE,
 	OPTION_PARENT_ROOT,
 	OPTION_DRY_RUN,
 	{ 0 },

@@ -21,6 +21,7 @@ static const struct command *const commands[] = {
 	&command_check,
 	&command_scan,
 	&command_compare,
+	&command_key,
 	NULL,
 	/* clang-format on */
 };

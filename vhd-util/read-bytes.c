@@ -135,7 +135,7 @@ static int put_disk_range(struct reading *r, struct vhd_chain *chain, struct vhd
 
 int read_bytes(struct reading *r, struct vhd_error *err)
 {
-	struct vhd_open_options options = { .parents = r->args->parents };
+	struct vhd_open_options options = { .parents = r->args->parents, .key = r->args->key };
 	struct vhd_chain *chain;
 	struct vhd_error closing;
 	int rc = vhd_open(r->path, &options, &chain, err);

@@ -251,6 +251,7 @@ static void choose(void)
 	p->cache_bytes = rnd(3) ? 1 + rnd(20000) : 0;
 	p->device = rnd(8) == 0;
 	p->no_reuse = rnd(8) == 0;
+	p->exact_bits = rnd(3) == 0;
 	w.foreign = rnd(3) == 0 && p->metadata_end == at;
 	w.faults = rnd(3) ? 0 : 1 + rnd(40);
 	w.faulty = w.faults != 0;

@@ -1,0 +1,292 @@
+/* crypt.c - AES-XTS and SHA-256 by libcrypto
+ *
+ * A context of libcrypto serves one thread at a time and is made once: a cipher keeps those that
+ * are not in use in a list.  Which sector comes next only changes the tweak.
+ */
+#include "crypt.h"
+
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "layout.h"
+#include "zeros.h"
+
+#define KEY_SHORT 32u /* bytes: AES-128 twice */
+#define KEY_LONG  64u /* AES-256 twice */
+
+struct vhd_key {
+	atomic_uint users;
+	size_t length;
+	uint8_t bytes[KEY_LONG];
+};
+
+/* ── keys ── */
+
+int crypt_key_new(const void *bytes, size_t length, struct vhd_key **out, struct vhd_error *err)
+{
+	struct vhd_key *key;
+
+	if (length != KEY_SHORT && length != KEY_LONG)
+		return error_set(err, -VHD_E_KEY,
+				 "a key has 32 bytes (AES-128) or 64 (AES-256), not %zu%s", length,
+				 length > KEY_LONG ? " or more" : "");
+	if (!CRYPTO_memcmp(bytes, (const uint8_t *)bytes + length / 2, length / 2))
+		return error_set(err, -VHD_E_KEY,
+				 "the two halves of the key are the same: XTS needs two keys");
+	key = mmap(NULL, sizeof(*key), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (key == MAP_FAILED)
+		return error_system(err, -errno, "keep", "a key");
+	/* as far as the system lets us */
+	(void)madvise(key, sizeof(*key), MADV_DONTDUMP);
+	(void)mlock(key, sizeof(*key));
+	atomic_init(&key->users, 1);
+	key->length = length;
+	memcpy(key->bytes, bytes, length);
+	*out = key;
+	return 0;
+}
+
+struct vhd_key *vhd_key_get(struct vhd_key *key)
+{
+	if (key)
+		atomic_fetch_add(&key->users, 1);
+	return key;
+}
+
+void vhd_key_put(struct vhd_key *key)
+{
+	if (!key || atomic_fetch_sub(&key->users, 1) > 1)
+		return;
+	crypt_wipe(key, sizeof(*key));
+	munmap(key, sizeof(*key));
+}
+
+unsigned vhd_key_bits(const struct vhd_key *key)
+{
+	return (unsigned)key->length * 8;
+}
+
+/* Up to @room bytes, to the end of the file. */
+static ssize_t read_all(int fd, uint8_t *to, size_t room)
+{
+	size_t have = 0;
+
+	while (have < room) {
+		ssize_t n = read(fd, to + have, room - have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		have += (size_t)n;
+	}
+	return (ssize_t)have;
+}
+
+int vhd_key_read(int fd, const char *name, struct vhd_key **out, struct vhd_error *err)
+{
+	uint8_t bytes[KEY_LONG + 1]; /* one more, to see what is too long */
+	ssize_t n = read_all(fd, bytes, sizeof(bytes));
+	int rc;
+
+	if (n < 0)
+		return error_system(err, (int)n, "read", name);
+	rc = crypt_key_new(bytes, (size_t)n, out, err);
+	crypt_wipe(bytes, sizeof(bytes));
+	if (rc < 0)
+		error_prefix(err, "cannot use the key in '%s'", name);
+	return rc;
+}
+
+void crypt_wipe(void *data, size_t length)
+{
+	OPENSSL_cleanse(data, length);
+}
+
+int crypt_nonce(uint8_t nonce[VHD_KEY_HASH])
+{
+	ssize_t n;
+
+	do {
+		n = getrandom(nonce, VHD_KEY_HASH, 0);
+	} while (n < 0 && errno == EINTR);
+	return n == VHD_KEY_HASH ? 0 : -EIO;
+}
+
+int vhd_key_hash(const struct vhd_key *key, const uint8_t nonce[VHD_KEY_HASH],
+		 uint8_t hash[VHD_KEY_HASH])
+{
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	bool done = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
+		    EVP_DigestUpdate(md, nonce, VHD_KEY_HASH) &&
+		    EVP_DigestUpdate(md, key->bytes, key->length) &&
+		    EVP_DigestFinal_ex(md, hash, NULL);
+
+	EVP_MD_CTX_free(md);
+	return done ? 0 : -ENOMEM;
+}
+
+int crypt_matches(const struct vhd_key *key, const uint8_t nonce[VHD_KEY_HASH],
+		  const uint8_t hash[VHD_KEY_HASH])
+{
+	uint8_t own[VHD_KEY_HASH];
+	int rc = vhd_key_hash(key, nonce, own);
+
+	return rc < 0 ? rc : !CRYPTO_memcmp(own, hash, sizeof(own));
+}
+
+/* ── ciphers ── */
+
+struct context {
+	EVP_CIPHER_CTX *encrypt, *decrypt; /* owned */
+	struct context *next;
+};
+
+struct crypt {
+	atomic_uint users;
+	pthread_mutex_t lock;
+	struct context *idle; /* under lock; owned */
+	struct vhd_key *key;  /* counted */
+};
+
+static void context_free(struct context *c)
+{
+	if (!c)
+		return;
+	EVP_CIPHER_CTX_free(c->encrypt); /* wipes its schedule */
+	EVP_CIPHER_CTX_free(c->decrypt);
+	free(c);
+}
+
+static struct context *context_make(const struct vhd_key *key)
+{
+	const EVP_CIPHER *cipher = key->length == KEY_LONG ? EVP_aes_256_xts() : EVP_aes_128_xts();
+	struct context *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->encrypt = EVP_CIPHER_CTX_new();
+	c->decrypt = EVP_CIPHER_CTX_new();
+	if (c->encrypt && c->decrypt &&
+	    EVP_CipherInit_ex(c->encrypt, cipher, NULL, key->bytes, NULL, 1) &&
+	    EVP_CipherInit_ex(c->decrypt, cipher, NULL, key->bytes, NULL, 0))
+		return c;
+	context_free(c);
+	return NULL;
+}
+
+int crypt_open(const struct vhd_key *key, struct crypt **out)
+{
+	struct crypt *crypt = calloc(1, sizeof(*crypt));
+
+	if (!crypt)
+		return -ENOMEM;
+	pthread_mutex_init(&crypt->lock, NULL);
+	atomic_init(&crypt->users, 1);
+	crypt->key = vhd_key_get((struct vhd_key *)key);
+	crypt->idle = context_make(key);
+	if (!crypt->idle) {
+		crypt_put(crypt);
+		return -ENOMEM;
+	}
+	*out = crypt;
+	return 0;
+}
+
+struct crypt *crypt_get(struct crypt *crypt)
+{
+	if (crypt)
+		atomic_fetch_add(&crypt->users, 1);
+	return crypt;
+}
+
+void crypt_put(struct crypt *crypt)
+{
+	if (!crypt || atomic_fetch_sub(&crypt->users, 1) > 1)
+		return;
+	while (crypt->idle) {
+		struct context *c = crypt->idle;
+
+		crypt->idle = c->next;
+		context_free(c);
+	}
+	pthread_mutex_destroy(&crypt->lock);
+	vhd_key_put(crypt->key);
+	free(crypt);
+}
+
+static struct context *context_take(struct crypt *crypt)
+{
+	struct context *c;
+
+	pthread_mutex_lock(&crypt->lock);
+	c = crypt->idle;
+	if (c)
+		crypt->idle = c->next;
+	pthread_mutex_unlock(&crypt->lock);
+	return c ? c : context_make(crypt->key);
+}
+
+static void context_give(struct crypt *crypt, struct context *c)
+{
+	pthread_mutex_lock(&crypt->lock);
+	c->next = crypt->idle;
+	crypt->idle = c;
+	pthread_mutex_unlock(&crypt->lock);
+}
+
+/* The tweak: the sector's number, little-endian.  The format's makers store 32 bits of it; a
+ * disk has no sector that needs more. */
+static bool one_sector(EVP_CIPHER_CTX *ctx, uint8_t *to, const uint8_t *from, uint64_t sector)
+{
+	uint8_t tweak[16] = { 0 };
+	int length;
+
+	for (unsigned i = 0; i < 8; i++)
+		tweak[i] = (uint8_t)(sector >> 8 * i);
+	return EVP_CipherInit_ex(ctx, NULL, NULL, NULL, tweak, -1) &&
+	       EVP_CipherUpdate(ctx, to, &length, from, VHD_SECTOR) && length == VHD_SECTOR;
+}
+
+int crypt_encrypt(struct crypt *crypt, void *to, const void *from, uint64_t sector, uint64_t count)
+{
+	struct context *c = context_take(crypt);
+	bool done = c;
+
+	for (uint64_t i = 0; done && i < count; i++)
+		done = one_sector(c->encrypt, (uint8_t *)to + i * VHD_SECTOR,
+				  (const uint8_t *)from + i * VHD_SECTOR, sector + i);
+	if (c)
+		context_give(crypt, c);
+	return done ? 0 : c ? -EIO : -ENOMEM;
+}
+
+int crypt_decrypt(struct crypt *crypt, void *to, const void *from, uint64_t sector, uint64_t count)
+{
+	struct context *c = context_take(crypt);
+	bool done = c;
+
+	for (uint64_t i = 0; done && i < count; i++) {
+		const uint8_t *in = (const uint8_t *)from + i * VHD_SECTOR;
+		uint8_t *out = (uint8_t *)to + i * VHD_SECTOR;
+
+		if (zeros_are(in, VHD_SECTOR))
+			memset(out, 0, VHD_SECTOR);
+		else
+			done = one_sector(c->decrypt, out, in, sector + i);
+	}
+	if (c)
+		context_give(crypt, c);
+	return done ? 0 : c ? -EIO : -ENOMEM;
+}

@@ -1,0 +1,169 @@
+#!/bin/bash
+# key: hashes as the ecosystem computes them; what reads data needs the key; keys are told nobody
+. "$(dirname "$0")/../lib/cli.sh"
+U=$BIN/vhd-util
+need sha256sum
+cd "$T" || exit 1
+zeros=$(printf '%064d' 0)
+nonce=00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF
+sha() { { printf '%b' "$(sed 's/../\\x&/g' <<<"$1")"; cat "$2"; } | sha256sum | cut -d' ' -f1; }
+head -c 32 /dev/urandom >k256 && head -c 64 /dev/urandom >k512 && head -c 64 /dev/urandom >other || fail "keys"
+head -c 48 /dev/zero >bad-size && head -c 64 /dev/zero >same-halves || fail "keys"
+secrets() { # no key, and no half of one, in what was said
+	local k hex
+	for k in k256 k512 other; do
+		hex=$(od -An -tx1 $k | tr -d ' \n')
+		! grep -qF -e "${hex:0:32}" -e "${hex:32:32}" "$@" || fail "a key was told: $(cat "$@")"
+	done
+}
+
+# computed without an image
+for k in k256 k512; do
+	check_out "$(sha "$zeros" $k)" "$U" key -C -k $k
+	check_out "$(sha "$nonce" $k)" "$U" key -C -k $k -N $nonce
+	check_out "$(sha "$nonce" $k)" "$U" key --compute --key-file $k --nonce $nonce
+	check_status 0 "$U" key -C -k - <$k
+	[ "$(cat "$T/.out")" = "$(sha "$zeros" $k)" ] || fail "key on standard input"
+done
+
+# set, print, check
+check_status 0 "$U" create -n e.vhd --size 64M
+check_out none "$U" key -p -n e.vhd
+check_status 22 "$U" key -c -n e.vhd -k k512
+check_out "would set the key hash of 'e.vhd'" "$U" key -s -n e.vhd -k k512 --dry-run
+check_out none "$U" key -p -n e.vhd
+cp e.vhd before.vhd
+check_out "" "$U" key -s -n e.vhd -k k512
+read -r n h < <("$U" key -p -n e.vhd)
+[ "$h" = "$(sha "$n" k512)" ] && [ "$n" != "$zeros" ] || fail "-s: $n $h"
+[ "$(cmp -l before.vhd e.vhd | wc -l)" -le 65 ] || fail "-s changed more than the key hash"
+check_out "" "$U" key -c -n e.vhd -k k512
+check_status 22 "$U" key -c -n e.vhd -k other
+check_err "not the one"
+check_status 0 "$U" key -s -n e.vhd -k k256 -N $nonce
+check_out "${nonce,,} $(sha $nonce k256)" "$U" key -p -n e.vhd
+check_status 0 "$U" key -s -n e.vhd -H "$(sha "$zeros" k512)"
+check_out "$zeros $(sha "$zeros" k512)" "$U" key -p e.vhd
+check_out "" "$U" key -c e.vhd -k k512
+for args in "-p -n e.vhd" "-p -n before.vhd" "-C -k k256"; do
+	# shellcheck disable=SC2086
+	check_status 0 "$U" key $args --json
+	cp "$T/.out" json && check_schema json
+done
+[ "$("$U" info e.vhd | grep -c 'encrypted: *yes')" = 1 ] || fail "info"
+"$U" info --json e.vhd >json && check_schema json && grep -q '"encrypted": true' json || fail "info --json"
+"$U" read -p e.vhd | grep -qi "$(sha "$zeros" k512)" || fail "read -p does not show the hash"
+
+# the names that those who keep keys give them
+cp k512 e,aes-xts-plain,512.key && cp k512 e,aes-xts-plain,256.key
+check_status 0 "$U" key -c -n e.vhd -k e,aes-xts-plain,512.key
+check_status 22 "$U" key -c -n e.vhd -k e,aes-xts-plain,256.key
+
+# wrong use
+for args in "" "-s -n e.vhd" "-s -n e.vhd -k k512 -H $zeros" "-c -n e.vhd" "-s -c -n e.vhd -k k512" "-C" "-p" \
+	"-c -n e.vhd -k k512 -N $nonce" "-s -n e.vhd -k bad-size" "-s -n e.vhd -k same-halves" \
+	"-s -n e.vhd -H 12" "-s -n e.vhd -H ${zeros}0" "-s -n e.vhd -H ${zeros:1}g" "-C -k k512 -N zz" \
+	"-s -n e.vhd -k k512 -x" "-c -n e.vhd -k -"; do
+	# shellcheck disable=SC2086
+	check_status 22 "$U" key $args </dev/null
+	[ -s "$T/.err" ] && [ ! -s "$T/.out" ] || fail "key $args: $(cat "$T/.out" "$T/.err")"
+done
+check_status 2 "$U" key -c -n e.vhd -k absent
+check_status 2 "$U" key -p -n absent.vhd
+check_status 0 "$U" create -n fixed.vhd --size 1M -r
+check_out none "$U" key -p -n fixed.vhd
+check_status 95 "$U" key -s -n fixed.vhd -k k512
+cp before.vhd used.vhd && echo data | "$U" write used.vhd --offset 0
+check_status 22 "$U" key -s -n used.vhd -k k512
+check_err "has data"
+chmod 400 before.vhd
+[ "$(id -u)" = 0 ] || check_status 13 "$U" key -s -n before.vhd -k k512
+
+# data
+head -c 5000000 /dev/urandom >data
+"$U" write e.vhd --offset 700001 --key-file k512 <data || fail "write"
+check_status 0 "$U" snapshot -n c.vhd -p e.vhd
+[ "$("$U" key -p c.vhd)" = "$("$U" key -p e.vhd)" ] || fail "the child has not its parent's hash"
+"$U" write c.vhd --offset 40M --key-file k512 <data || fail "write"
+echo hello | "$U" write c.vhd --offset 700005 --key-file k512 || fail "write"
+"$U" convert c.vhd flat.raw --key-file k512 || fail "convert"
+truncate -s 64M want.raw
+dd if=data of=want.raw bs=1M oflag=seek_bytes seek=700001 conv=notrunc status=none
+dd if=data of=want.raw bs=1M seek=40 conv=notrunc status=none
+echo hello | dd of=want.raw oflag=seek_bytes seek=700005 conv=notrunc status=none
+cmp flat.raw want.raw || fail "contents"
+"$U" convert c.vhd - --to raw --key-file k512 | cmp - want.raw || fail "pipe"
+"$U" convert c.vhd plain.vhd.gz --key-file k512 || fail "gzip"
+gzip -dc plain.vhd.gz >plain.vhd && check_status 0 "$U" compare plain.vhd want.raw
+"$U" convert c.vhd plain2.vhd --key-file - <k512 || fail "key on standard input"
+check_status 0 "$U" compare c.vhd plain2.vhd --key-file k512
+check_status 0 "$U" compare plain.vhd c.vhd --key-file k512
+check_status 22 "$U" compare plain.vhd plain2.vhd --key-file k512
+"$U" read c.vhd -R 700000 -c 5000000 --key-file k512 | cmp - <(tail -c +700001 want.raw | head -c 5000000) || fail "read"
+check_status 0 "$U" map c.vhd --key-file k512
+check_status 0 "$U" check -p -b c.vhd
+# what is on the disk is not the data
+! grep -qaF hello c.vhd || fail "clear text in c.vhd"
+if [ "$(gzip -c c.vhd | wc -c)" -lt 4000000 ]; then fail "c.vhd is no ciphertext"; fi
+
+# without the key, and with another
+for cmd in "convert c.vhd no.raw" "convert c.vhd - --to raw" "compare c.vhd want.raw" "map c.vhd" \
+	"read c.vhd -r 0" "write c.vhd --offset 0"; do
+	# shellcheck disable=SC2086
+	check_status 95 "$U" $cmd </dev/null
+	check_err encrypted
+	[ ! -s "$T/.out" ] || [ "${cmd%% *}" = map ] || fail "$cmd: something on stdout"
+	# shellcheck disable=SC2086
+	check_status 22 "$U" $cmd --key-file other </dev/null
+	check_err "not the one"
+	secrets "$T/.err" "$T/.out"
+done
+[ ! -e no.raw ] || fail "something was made"
+check_status 22 "$U" convert plain.vhd no.raw --key-file k512
+check_err "not encrypted"
+check_status 22 "$U" write c.vhd --offset 0 --key-file - <k512
+
+# merging needs no key, as long as the hashes are one; with different nonces it does
+check_status 0 "$U" coalesce c.vhd
+check_status 0 "$U" compare e.vhd want.raw --key-file k512
+check_status 0 "$U" create -n b.vhd --size 64M
+check_status 0 "$U" snapshot -n x.vhd -p b.vhd -e
+check_status 0 "$U" key -s -n b.vhd -k k256
+check_status 0 "$U" key -s -n x.vhd -k k256
+"$U" write x.vhd --offset 12345 --key-file k256 <data || fail "write"
+check_status 95 "$U" coalesce x.vhd
+check_status 22 "$U" coalesce x.vhd --key-file other
+check_status 0 "$U" coalesce x.vhd --key-file k256
+"$U" read b.vhd -R 12345 -c 5000000 --key-file k256 | cmp - data || fail "merged"
+# into a clear parent ciphertext would be garbage
+check_status 0 "$U" create -n clear.vhd --size 64M
+check_status 0 "$U" snapshot -n over.vhd -p clear.vhd -e
+check_status 0 "$U" key -s -n over.vhd -k k256
+"$U" write over.vhd --offset 0 --key-file k256 <data || fail "write"
+check_status 95 "$U" coalesce over.vhd
+check_err "encrypted"
+check_status 95 "$U" coalesce over.vhd --key-file k256
+# a clear child of an encrypted parent is taken for neither
+check_status 0 "$U" create -n p.vhd --size 64M
+check_status 0 "$U" snapshot -n q.vhd -p p.vhd -e
+check_status 0 "$U" key -s -n p.vhd -k k256
+check_status 95 "$U" convert q.vhd no.raw
+check_status 22 "$U" convert q.vhd no.raw --key-file k256
+
+# what has a key leaves no core dump
+case $(cat /proc/sys/kernel/core_pattern) in
+\|* | /*) ;;
+*)
+	mkfifo slow
+	(ulimit -c unlimited && exec "$U" write e.vhd --offset 0 --key-file k512 <slow) 2>/dev/null &
+	writer=$!
+	exec 7>slow
+	echo x >&7
+	sleep 0.5
+	kill -ABRT $writer
+	wait $writer 2>/dev/null
+	exec 7>&-
+	[ -z "$(find . -name 'core*')" ] || fail "a core dump"
+	;;
+esac
+exit 0
