@@ -4,7 +4,6 @@
  * be written (closed pipe, full disk) is an error like any other.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,16 +11,7 @@
 #include "arguments.h"
 #include "complete.h"
 #include "print.h"
-
-/* A descriptor 0, 1 or 2 that is closed would be given to the next image opened, and
- * messages would be written into it. */
-static void keep_standard_descriptors(void)
-{
-	for (int fd = 0; fd < 3; fd++)
-		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
-			/* the wrong way round, so that using it fails */
-			(void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
-}
+#include "streams.h"
 
 static const struct command *find_command(const char *name)
 {
@@ -152,7 +142,7 @@ int main(int argc, char **argv)
 {
 	int status;
 
-	keep_standard_descriptors();
+	streams_prepare();
 	signal(SIGPIPE, SIG_IGN); /* EPIPE is an answer, death by signal is not */
 	status = run(argc, argv);
 	return print_flush(status);

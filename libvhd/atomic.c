@@ -69,13 +69,6 @@ static int look_at_target(const char *path, bool force, struct vhd_error *err)
 	return TARGET_REPLACED;
 }
 
-int atomic_check(const char *path, bool force, struct vhd_error *err)
-{
-	int rc = look_at_target(path, force, err);
-
-	return rc < 0 ? rc : 0;
-}
-
 /* Nobody may use what is about to go.  A file we may not open for writing can be replaced
  * all the same; its locks cannot be asked for then. */
 static int hold_old(struct atomic *a, struct vhd_error *err)
@@ -123,26 +116,62 @@ static int open_temp(struct atomic *a, struct vhd_error *err)
 	return rc;
 }
 
-int atomic_begin(const char *path, unsigned flags, struct atomic *out, struct vhd_error *err)
+/* Could a temporary file be made there, and be renamed? */
+static int check_directory(const struct atomic *a, struct vhd_error *err)
+{
+	const char *slash = strrchr(a->path, '/');
+	CLEANUP_FREE char *directory = slash ? strndup(a->path, (size_t)(slash - a->path) + 1) :
+					       strdup(".");
+
+	if (!directory)
+		return error_system(err, -ENOMEM, "create", a->path);
+	if (faccessat(AT_FDCWD, directory, W_OK | X_OK, AT_EACCESS) < 0)
+		return error_system(err, -errno, "create", a->path);
+	return 0;
+}
+
+/* @dry_run: ask all the same questions, but make nothing. */
+static int begin(const char *path, unsigned flags, bool dry_run, struct atomic *a,
+		 struct vhd_error *err)
 {
 	bool force = flags & ATOMIC_FORCE;
 	int target = look_at_target(path, force, err), rc = 0;
-	struct atomic a = { .replace = force, .io_flags = IO_FILE_WRITE };
 
+	*a = (struct atomic){ .replace = force, .io_flags = IO_FILE_WRITE };
 	if (target < 0)
 		return target;
 	if (flags & ATOMIC_DIRECT)
-		a.io_flags |= IO_FILE_DIRECT;
+		a->io_flags |= IO_FILE_DIRECT;
 	/* a link stays: the file behind it gets the new content */
-	a.path = target == TARGET_REPLACED ? realpath(path, NULL) : strdup(path);
-	if (!a.path)
+	a->path = target == TARGET_REPLACED ? realpath(path, NULL) : strdup(path);
+	if (!a->path)
 		return error_system(err, -errno, "create", path);
 	if (target == TARGET_REPLACED)
-		rc = hold_old(&a, err);
-	if (!rc)
-		rc = target == TARGET_IN_PLACE ? open_in_place(&a, err) : open_temp(&a, err);
+		rc = hold_old(a, err);
+	if (rc < 0)
+		return rc;
+	if (target == TARGET_IN_PLACE)
+		return open_in_place(a, err);
+	return dry_run ? check_directory(a, err) : open_temp(a, err);
+}
+
+int atomic_check(const char *path, bool force, struct vhd_error *err)
+{
+	struct atomic a;
+	int rc = begin(path, force ? ATOMIC_FORCE : 0, true, &a, err);
+
+	io_close(steal_ptr(&a.io)); /* nothing was written: nothing to undo */
+	atomic_abort(&a);
+	return rc;
+}
+
+int atomic_begin(const char *path, unsigned flags, struct atomic *out, struct vhd_error *err)
+{
+	struct atomic a;
+	int rc = begin(path, flags, false, &a, err);
+
 	if (rc < 0) {
-		if (target == TARGET_IN_PLACE)
+		if (!a.temp)
 			io_close(steal_ptr(&a.io)); /* nothing was written: nothing to undo */
 		atomic_abort(&a);
 		return rc;

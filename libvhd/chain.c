@@ -247,7 +247,9 @@ int vhd_open(const char *path, const struct vhd_open_options *options, struct vh
 		chain->images[0]->early_bitmaps = chain->flags & CHAIN_EARLY_BITMAPS;
 		rc = unlock(chain, err); /* before anything is put right in the leaf */
 		if (!rc)
-			rc = image_begin_write(chain->images[0], chain->cache_bytes, err);
+			rc = chain->flags & CHAIN_DRY_RUN ?
+				     image_may_write(chain->images[0], chain->cache_bytes, err) :
+				     image_begin_write(chain->images[0], chain->cache_bytes, err);
 		if (!rc)
 			rc = chain_prepare(chain, err);
 	}

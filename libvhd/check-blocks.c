@@ -270,6 +270,7 @@ struct leaks {
 	struct check *c;
 	uint64_t least;		 /* bytes: smaller gaps are alignment */
 	uint64_t spare;		 /* bytes behind the metadata that are kept free on purpose */
+	uint64_t keep, keep_end; /* room of two batmaps, used in turn */
 	uint64_t data, data_end; /* where the file has storage, asked last */
 	uint64_t first, bytes;
 	int rc;
@@ -280,6 +281,11 @@ static void leak_piece(struct leaks *l, uint64_t from, uint64_t to)
 {
 	if (to < from || to - from < l->least || l->rc < 0)
 		return;
+	if (from < l->keep_end && to > l->keep) {
+		leak_piece(l, from, l->keep);
+		leak_piece(l, l->keep_end, to);
+		return;
+	}
 	/* storage is given in pages: those at the edges belong to the neighbours */
 	from = number_round_up(from, VHD_ALIGN);
 	to = number_round_down(to, VHD_ALIGN);
@@ -312,6 +318,8 @@ static void leak_gap(struct leaks *l, uint64_t from, uint64_t to)
 		leak_piece(l, from, r->offset);
 		from = r->offset + r->length;
 	}
+	if (from >= l->keep && from < l->keep_end)
+		from = l->keep_end;
 	leak_piece(l, from + l->spare, to);
 }
 
@@ -331,10 +339,17 @@ static void find_leaks(struct scan *s, struct leaks *l)
 	uint64_t at = number_max(VHD_FOOTER_BYTES, c->header.table_offset);
 
 	l->least = stride;
-	/* ours: the slot of a child, and the first footer, behind which blocks are placed */
-	if (footer_has_batmap(&c->footer))
+	/* ours: the slot of a child, and the first footer, behind which blocks are placed; the
+	 * place of the next batmap */
+	if (footer_has_batmap(&c->footer)) {
+		uint64_t map = (uint64_t)batmap_sectors(c->header.max_entries) * VHD_SECTOR;
+
 		l->spare = VHD_FOOTER_BYTES +
 			   (c->footer.type == VHD_TYPE_DIFFERENCING ? PLAN_SLOT_BYTES : 0);
+		l->keep = batmap_header_offset(c->header.table_offset, c->header.max_entries) +
+			  VHD_BATMAP_HEADER_BYTES;
+		l->keep_end = l->keep + 2 * map;
+	}
 	if (s->counted_only) {
 		/* at most this is padding: the page before each block */
 		uint64_t named = s->sound * (stride + VHD_ALIGN);

@@ -9,9 +9,7 @@
 #include "check.h"
 #include "geometry.h"
 
-#define MIB	    (1ull << 20)
-#define AZURE_LEAST (20 * MIB)
-#define VPC_SECTORS (65535ull * 16 * 255)
+#define MIB (1ull << 20)
 
 static struct vhd_finding violation(uint64_t offset)
 {
@@ -42,8 +40,8 @@ static void check_azure_size(struct check *c)
 			     "Azure takes disks of a whole number of MiB, this one has %llu "
 			     "bytes; make it %llu: vhd-util convert --for azure",
 			     (unsigned long long)size, (unsigned long long)whole);
-	f.expected = AZURE_LEAST;
-	if (size < AZURE_LEAST)
+	f.expected = VHD_AZURE_LEAST;
+	if (size < VHD_AZURE_LEAST)
 		check_report(c, &f,
 			     "Azure takes disks of at least 20 MiB, this one has %llu bytes; "
 			     "make a larger disk",
@@ -182,13 +180,12 @@ static void check_vpc(struct check *c)
 			     "convert --for vpc",
 			     footer->cylinders, footer->heads, footer->sectors_per_track,
 			     (unsigned long long)chs, (unsigned long long)size);
-	f = violation_value(c->end_offset + FOOTER_CURRENT_SIZE, VPC_SECTORS * VHD_SECTOR, size);
-	if (size > VPC_SECTORS * VHD_SECTOR)
+	f = violation_value(c->end_offset + FOOTER_CURRENT_SIZE, VHD_VPC_MOST, size);
+	if (size > VHD_VPC_MOST)
 		check_report(c, &f,
 			     "Virtual PC takes disks of at most %llu bytes (about 127 GiB), "
 			     "this one has %llu; make a smaller disk",
-			     (unsigned long long)(VPC_SECTORS * VHD_SECTOR),
-			     (unsigned long long)size);
+			     (unsigned long long)VHD_VPC_MOST, (unsigned long long)size);
 	check_block_size(c, "Virtual PC", "vpc", true);
 }
 

@@ -1,6 +1,7 @@
 /* compare.c - are two disks the same?  Across formats and chains
  *
- * What is zero in both, or the same bytes of the same file, is not read.
+ * What is zero in both, or the same bytes of the same file, is not read; holes
+ * of raw and fixed disks are zero.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,8 +16,16 @@
 
 #define PIECE_BYTES (1u << 20)
 
+/* What is known of the holes of one flat file: from @asked to @start there is none but holes, from
+ * @start to @end data. */
+struct holes {
+	unsigned depth; /* of its layer */
+	uint64_t asked, start, end;
+};
+
 struct comparison {
 	struct vhd_chain *a, *b;
+	struct holes holes_a, holes_b;
 	uint8_t *buf_a, *buf_b;
 	uint64_t first;
 	struct vhd_error *err;
@@ -64,6 +73,34 @@ static int found(struct comparison *c, uint64_t at)
 			 (unsigned long long)at);
 }
 
+/* Data that is a hole in the file becomes zeros, as far as either reaches. */
+static void see_holes(struct vhd_chain *chain, struct holes *h, struct vhd_extent *e)
+{
+	const struct vhd_image *img;
+	uint64_t at = e->file_offset;
+
+	if (e->kind != VHD_EXTENT_DATA)
+		return;
+	img = chain->images[e->depth];
+	if (img->type != VHD_TYPE_RAW && img->type != VHD_TYPE_FIXED)
+		return;
+	if (h->depth != e->depth || at < h->asked || at >= h->end) {
+		*h = (struct holes){ .depth = e->depth, .asked = at };
+		if (io_data(img->io, at, &h->start, &h->end) < 0) {
+			h->start = at; /* cannot tell: all data */
+			h->end = UINT64_MAX;
+		} else if (h->start == h->end) {
+			h->start = h->end = UINT64_MAX; /* no more */
+		}
+	}
+	if (at < h->start) {
+		e->kind = VHD_EXTENT_ZERO;
+		e->length = number_min(e->length, h->start - at);
+	} else {
+		e->length = number_min(e->length, h->end - at);
+	}
+}
+
 /* One stretch that is one extent on either side. */
 static int compare_stretch(struct comparison *c, const struct vhd_extent *a,
 			   const struct vhd_extent *b, size_t length)
@@ -107,6 +144,8 @@ static int compare_all(struct comparison *c, const struct vhd_progress *progress
 			rc = vhd_extents(c->b, at, size - at, &b, 1, c->err);
 		if (rc < 0)
 			return rc;
+		see_holes(c->a, &c->holes_a, &a);
+		see_holes(c->b, &c->holes_b, &b);
 		length = number_min(a.length, b.length);
 		if (a.kind == VHD_EXTENT_DATA || b.kind == VHD_EXTENT_DATA)
 			length = number_min(length, PIECE_BYTES);

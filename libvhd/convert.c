@@ -80,6 +80,29 @@ static int choose_format(struct conversion *v)
 	return 0;
 }
 
+/* What does not go together: better told than passed over. */
+static int check_wishes(const struct conversion *v)
+{
+	const struct vhd_convert_options *o = v->o;
+	const char *what = NULL;
+
+	if (o->target != VHD_FOR_ANY && v->to == VHD_FORMAT_RAW)
+		what = "a raw disk is not made for a platform";
+	else if (o->target == VHD_FOR_AZURE && v->to != VHD_FORMAT_FIXED)
+		what = "Azure takes fixed images only";
+	else if (o->target == VHD_FOR_XEN && v->to != VHD_FORMAT_DYNAMIC)
+		what = "XenServer takes no fixed images";
+	else if (o->block_size && v->to != VHD_FORMAT_DYNAMIC)
+		what = "only dynamic images have blocks of a size";
+	else if (o->block_size && o->block_size != VHD_BLOCK_DEFAULT &&
+		 (o->target == VHD_FOR_XEN ||
+		  (o->target != VHD_FOR_ANY && o->block_size != VHD_BLOCK_DEFAULT / 4)))
+		what = "the platform takes blocks of 2 MiB";
+	return what ? error_set(v->err, -VHD_E_ARGUMENT, "cannot convert to '%s': %s",
+				v->destination, what) :
+		      0;
+}
+
 /* The next size that is a product of its own geometry, as Virtual PC takes it. */
 static uint64_t chs_size(uint64_t size)
 {
@@ -101,7 +124,7 @@ static uint64_t target_size(const struct conversion *v, uint64_t size)
 	size = number_round_up(size, VHD_SECTOR);
 	switch (v->o->target) {
 	case VHD_FOR_AZURE:
-		return number_round_up(size, MIB);
+		return number_max(number_round_up(size, MIB), VHD_AZURE_LEAST);
 	case VHD_FOR_XEN:
 		return number_round_up(size, 2 * MIB);
 	case VHD_FOR_VPC:
@@ -131,6 +154,12 @@ static int make_target(const struct conversion *v, uint64_t size, struct convert
 	};
 	int rc = 0;
 
+	if (v->o->target == VHD_FOR_VPC && spec.size > VHD_VPC_MOST)
+		return error_set(v->err, -VHD_E_TOO_BIG,
+				 "cannot convert to '%s': Virtual PC takes disks of at most %llu "
+				 "bytes, this one has %llu",
+				 v->destination, (unsigned long long)VHD_VPC_MOST,
+				 (unsigned long long)size);
 	memset(t, 0, sizeof(*t));
 	t->format = v->to;
 	t->size = spec.size;
@@ -395,6 +424,22 @@ static int from_stream(struct conversion *v)
 	return rc;
 }
 
+/* As much as can be asked without a byte of a pipe. */
+static int dry_run(struct conversion *v)
+{
+	struct convert_target t;
+	int rc = 0;
+
+	if (!is_dash(v->source) && !is_gzip(v->source)) {
+		rc = open_chain(v, v->source);
+		if (!rc)
+			rc = make_target(v, v->chain->images[0]->size, &t);
+	}
+	if (!rc && !is_dash(v->destination))
+		rc = atomic_check(v->destination, v->o->force, v->err);
+	return rc;
+}
+
 int vhd_convert(const char *source, const char *destination,
 		const struct vhd_convert_options *options, struct vhd_convert_result *result,
 		struct vhd_error *err)
@@ -409,9 +454,13 @@ int vhd_convert(const char *source, const char *destination,
 
 	memset(v.result, 0, sizeof(*v.result));
 	rc = choose_format(&v);
+	if (!rc)
+		rc = check_wishes(&v);
 	if (rc < 0)
 		return rc;
-	if (is_dash(source) || is_gzip(source)) {
+	if (options->dry_run) {
+		rc = dry_run(&v);
+	} else if (is_dash(source) || is_gzip(source)) {
 		rc = from_stream(&v);
 	} else {
 		rc = open_chain(&v, source);

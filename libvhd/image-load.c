@@ -172,6 +172,9 @@ static void batmap_params(const struct vhd_image *img, struct map_params *p)
 						 map_bytes);
 	p->batmap_bounded = img->size != img->footer.current_size;
 	p->batmap_alternate = batmap_alternate(img, map_bytes);
+	/* free, but not for blocks */
+	if (p->batmap_alternate)
+		p->metadata_end = number_max(p->metadata_end, p->batmap_alternate + map_bytes);
 	memcpy(p->batmap_header, img->batmap_raw, sizeof(p->batmap_header));
 }
 

@@ -199,24 +199,33 @@ static int restore_batmap(struct vhd_image *img, struct vhd_error *err)
 	return 0;
 }
 
+static bool is_sparse(const struct vhd_image *img)
+{
+	return img->type == VHD_TYPE_DYNAMIC || img->type == VHD_TYPE_DIFFERENCING;
+}
+
+int image_may_write(struct vhd_image *img, uint64_t cache_bytes, struct vhd_error *err)
+{
+	int rc = 0;
+
+	if (is_sparse(img) && !img->map)
+		rc = image_load(img, cache_bytes, err);
+	if (!rc)
+		rc = refuse(img, err);
+	if (!rc && is_sparse(img))
+		rc = refuse_behind(img, err);
+	return rc;
+}
+
 int image_begin_write(struct vhd_image *img, uint64_t cache_bytes, struct vhd_error *err)
 {
-	bool sparse = img->type == VHD_TYPE_DYNAMIC || img->type == VHD_TYPE_DIFFERENCING;
-	int rc;
+	bool sparse = is_sparse(img);
+	int rc = image_may_write(img, cache_bytes, err);
 
 	if (img->type == VHD_TYPE_RAW) {
-		rc = refuse(img, err);
 		img->writing = !rc;
 		return rc;
 	}
-	if (sparse && !img->map) {
-		rc = image_load(img, cache_bytes, err);
-		if (rc < 0)
-			return rc;
-	}
-	rc = refuse(img, err);
-	if (!rc && sparse)
-		rc = refuse_behind(img, err);
 	if (!rc)
 		rc = restore_footers(img, err);
 	if (!rc && sparse)

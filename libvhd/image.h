@@ -110,8 +110,10 @@ VHD_MUST int image_survey(struct vhd_image *image, uint32_t *bad, struct vhd_err
  * images only. */
 VHD_MUST int image_is_empty(struct vhd_image *image, struct vhd_error *err);
 
-/* Refuses what must not be written (IMAGE_FOOTERS_DIFFER, BAT faults, poisoned),
- * restores missing footers, and makes the map writable.  Locks are the
+/* Refuses what must not be written (IMAGE_FOOTERS_DIFFER, BAT faults, poisoned); changes
+ * nothing. */
+VHD_MUST int image_may_write(struct vhd_image *image, uint64_t cache_bytes, struct vhd_error *err);
+/* The same, then restores missing footers, and makes the map writable.  Locks are the
  * caller's business, taken before image_open. */
 VHD_MUST int image_begin_write(struct vhd_image *image, uint64_t cache_bytes,
 			       struct vhd_error *err);

@@ -94,8 +94,11 @@ enum vhd_batmap_layout {
 #define VHD_BLOCK_MAX	  (64u << 20)
 #define VHD_BLOCK_DEFAULT (2u << 20)
 #define VHD_SIZE_MAX	  (2040ull << 30) /* virtual bytes, whatever the type */
-#define VHD_ALIGN	  4096u		  /* alignment of the data of new blocks */
-#define VHD_CHAIN_MAX	  256u		  /* images in a chain */
+/* Of platforms, in virtual bytes */
+#define VHD_AZURE_LEAST (20ull << 20)
+#define VHD_VPC_MOST	(65535ull * 16 * 255 * VHD_SECTOR)
+#define VHD_ALIGN	4096u /* alignment of the data of new blocks */
+#define VHD_CHAIN_MAX	256u  /* images in a chain */
 
 /* Creator "tap\0" versions */
 #define VHD_TAP_0_1 0x00000001u

@@ -43,7 +43,7 @@ void space_init(struct vhd_map *map)
 	s->state = SPACE_UNKNOWN;
 	s->footer = map->p.footer_offset;
 	s->end_of_data = map->p.end_of_data;
-	s->next = number_div_up(s->end_of_data, VHD_SECTOR);
+	s->next = number_div_up(number_max(s->end_of_data, map->p.metadata_end), VHD_SECTOR);
 	s->prepared_end = s->next;
 	s->keep = map->p.append_only ? s->footer : 0;
 	s->grow = GROW_MIN;

@@ -61,7 +61,8 @@ struct map_params {
 	uint64_t data_end;     /* bytes; entries past it are faults (file size when opened) */
 	uint64_t end_of_data;  /* bytes: end of the last block by the BAT */
 	uint64_t metadata_end; /* bytes: end of whatever else lies among the blocks (locators, a
-				* header): the file is not cut below */
+				* header, the next batmap): the file is not cut below, and no
+				* new block lies below */
 	uint64_t footer_offset; /* of the end footer on disk */
 	bool append_only;	/* do not recycle [end_of_data, footer) (ORDER 8) */
 	bool no_reuse; /* nor positions that are freed: somebody else reads the image (ORDER 10) */

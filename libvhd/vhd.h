@@ -371,8 +371,9 @@ struct vhd_convert_options {
 	bool gzip;	      /* compress the target (also by suffix .gz) */
 	bool force;
 	bool no_sync; /* do not wait for the disk at the end */
+	bool dry_run; /* all checks, but change nothing and read no pipe */
 	enum vhd_target target;
-	uint32_t block_size;
+	uint32_t block_size; /* of a dynamic target; 0: 2 MiB */
 	struct vhd_parents parents;
 	struct vhd_progress progress;
 	struct vhd_key *key; /* of an encrypted source; the target is never encrypted */

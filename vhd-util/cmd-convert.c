@@ -36,8 +36,6 @@ static int formats(struct arguments *args, struct vhd_convert_options *o)
 		return usage_error("no target is called '%s'; use azure, hyperv, xen or vpc",
 				   platform);
 	o->target = (enum vhd_target)n;
-	if (o->target == VHD_FOR_AZURE && to && o->to != VHD_FORMAT_FIXED)
-		return usage_error("azure takes fixed images only");
 	return 0;
 }
 
@@ -83,16 +81,15 @@ static int run_convert(struct arguments *args)
 		return usage_error("standard input is the source: --key-file needs a file");
 	if (args->json && !strcmp(destination, "-"))
 		return usage_error("--json would mix with the disk on standard output");
-	if (args->dry_run) {
-		printf("would convert '%s' to '%s'\n", source, destination);
-		return 0;
-	}
+	o.dry_run = args->dry_run;
 	o.progress = progress_begin("converting", false);
 	rc = vhd_convert(source, destination, &o, &result, &err);
 	progress_end();
 	if (rc < 0)
 		return print_error(&err);
-	if (args->json)
+	if (args->dry_run)
+		printf("would convert '%s' to '%s'\n", source, destination);
+	else if (args->json)
 		print_result(destination, &result);
 	return 0;
 }

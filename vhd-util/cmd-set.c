@@ -4,19 +4,7 @@
 #include <string.h>
 
 #include "command.h"
-
-static int dry_run(const char *path, const char *field, unsigned value)
-{
-	const struct vhd_open_options look = { .flags = VHD_OPEN_NO_PARENTS | VHD_OPEN_NO_LOCK };
-	struct vhd_chain *chain;
-	struct vhd_error err = { 0 };
-
-	if (vhd_open(path, &look, &chain, &err) < 0)
-		return print_error(&err);
-	vhd_close(chain, NULL);
-	printf("would set %s of '%s' to %u\n", field, path, value);
-	return 0;
-}
+#include "libvhd/set.h"
 
 static int run_set(struct arguments *args)
 {
@@ -37,9 +25,11 @@ static int run_set(struct arguments *args)
 	if (!rc || value > UINT8_MAX)
 		return usage_error("a value from 0 to 255 is needed: -v N");
 	which = strcmp(field, "hidden") ? VHD_FIELD_MARKER : VHD_FIELD_HIDDEN;
+	if (set_field(path, which, (uint8_t)value, args->dry_run, &err) < 0)
+		return print_error(&err);
 	if (args->dry_run)
-		return dry_run(path, field, (unsigned)value);
-	return vhd_set(path, which, (uint8_t)value, &err) < 0 ? print_error(&err) : 0;
+		printf("would set %s of '%s' to %u\n", field, path, (unsigned)value);
+	return 0;
 }
 
 static const struct option_spec set_options[] = {

@@ -73,14 +73,14 @@ static int copy_input(struct vhd_chain *chain, uint64_t offset, uint64_t *writte
 	return rc;
 }
 
-/* The chain is there, and the place on the disk. */
+/* All that could refuse it, but for the data. */
 static int dry_run(const char *path, struct vhd_open_options *options, uint64_t offset)
 {
 	struct vhd_error err = { 0 };
 	struct vhd_chain *chain;
 	uint64_t size;
 
-	options->flags = VHD_OPEN_NO_LOCK;
+	options->flags |= CHAIN_DRY_RUN;
 	if (vhd_open(path, options, &chain, &err) < 0)
 		return print_error(&err);
 	if (chain->warning.code)
