@@ -41,10 +41,10 @@ PY
 for image in deep.vhd self.vhd one.vhd; do
 	for command in "query -d" "read -r 0" map "map --picture" "check -p" "convert" "compare" "snapshot" "write"; do
 		case $command in
-		convert) args=(convert $image out.raw) ;;
-		compare) args=(compare 1.vhd $image) ;;
-		snapshot) args=(snapshot -n new.vhd -p $image -e) ;;
-		write) args=(write $image --offset 0) ;;
+		convert) args=(convert "$image" out.raw) ;;
+		compare) args=(compare 1.vhd "$image") ;;
+		snapshot) args=(snapshot -n new.vhd -p "$image" -e) ;;
+		write) args=(write "$image" --offset 0) ;;
 		*) read -ra args <<<"$command $image" ;;
 		esac
 		check_status 40 timeout 10 "$U" "${args[@]}" </dev/null
