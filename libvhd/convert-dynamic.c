@@ -114,7 +114,7 @@ static uint8_t *batmap_make(const struct convert_dynamic *d, const struct plan *
 	uint8_t *map = calloc(1, 2 * p->batmap_bytes);
 
 	for (uint32_t b = 0; map && b < p->footer.current_size / p->header.block_size; b++)
-		if (convert_dynamic_entry(d, b) != VHD_BAT_UNUSED)
+		if (d->full ? bits_test(d->full, b) : convert_dynamic_entry(d, b) != VHD_BAT_UNUSED)
 			bits_set(map, b);
 	return map;
 }
@@ -147,4 +147,16 @@ int convert_dynamic_metadata(const struct convert_dynamic *d, const struct plan 
 		   batmap_checksum(map, covered, be32_load(raw + BATMAP_VERSION)));
 	rc = put(arg, raw, sizeof(raw), p->batmap_at);
 	return rc ? rc : put(arg, map, 2 * p->batmap_bytes, p->batmap_at + sizeof(raw));
+}
+
+int convert_dynamic_footers(struct vhd_io *io, const uint8_t footer[VHD_FOOTER_BYTES], uint64_t end,
+			    bool in_place)
+{
+	int rc = in_place ? io_sync(io) : 0;
+
+	if (!rc)
+		rc = io_write(io, footer, VHD_FOOTER_BYTES, end);
+	if (!rc && in_place)
+		rc = io_sync(io);
+	return rc ? rc : io_write(io, footer, VHD_FOOTER_BYTES, 0);
 }

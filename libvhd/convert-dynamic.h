@@ -6,6 +6,7 @@
 #ifndef VHD_CONVERT_DYNAMIC_H
 #define VHD_CONVERT_DYNAMIC_H
 
+#include "io.h"
 #include "plan.h"
 
 struct convert_dynamic {
@@ -18,6 +19,7 @@ struct convert_dynamic {
 				  * end, zeros to a boundary of 4 KiB before it */
 	uint8_t *page;		 /* owned */
 	uint64_t present;	 /* bits set in page */
+	const uint8_t *full;	 /* borrowed: blocks that are complete; NULL: all there are */
 };
 
 /* The first block is placed at or after @first bytes, which is at least the end of the
@@ -54,5 +56,11 @@ VHD_MUST int convert_dynamic_metadata(const struct convert_dynamic *d, const str
 				      int (*put)(void *arg, const void *data, size_t length,
 						 uint64_t offset),
 				      void *arg);
+
+/* The footers, which make an image of all that.  @in_place: it has its name already (a device, an
+ * empty file): each after a sync, the end first, so that a crash leaves no image rather than
+ * half of one. */
+VHD_MUST int convert_dynamic_footers(struct vhd_io *io, const uint8_t footer[VHD_FOOTER_BYTES],
+				     uint64_t end, bool in_place);
 
 #endif

@@ -219,9 +219,10 @@ static int begin_dynamic(struct converter *c)
 	return rc < 0 ? error_system(c->err, rc, "convert to", c->io->name) : 0;
 }
 
+/* All but the copy of the footer. */
 static int put_metadata(void *arg, const void *data, size_t length, uint64_t offset)
 {
-	return io_write(arg, data, length, offset);
+	return offset ? io_write(arg, data, length, offset) : 0;
 }
 
 static int end_dynamic(struct converter *c)
@@ -238,7 +239,7 @@ static int end_dynamic(struct converter *c)
 	if (!rc)
 		rc = convert_dynamic_metadata(&c->dynamic, &c->target->plan, put_metadata, c->io);
 	if (!rc)
-		rc = io_write(c->io, footer, sizeof(footer), end);
+		rc = convert_dynamic_footers(c->io, footer, end, c->target->in_place);
 	c->result->file_bytes = end + VHD_FOOTER_BYTES;
 	return rc < 0 ? error_system(c->err, rc, "write", c->io->name) : 0;
 }
@@ -284,7 +285,9 @@ static int end_flat(struct converter *c)
 		at = number_round_down(at, VHD_SECTOR) - VHD_FOOTER_BYTES;
 	}
 	footer_encode(&c->target->plan.footer, footer);
-	rc = io_write(c->io, footer, sizeof(footer), at);
+	rc = c->target->in_place ? io_sync(c->io) : 0;
+	if (!rc)
+		rc = io_write(c->io, footer, sizeof(footer), at);
 	c->result->file_bytes = at + VHD_FOOTER_BYTES;
 	return rc < 0 ? error_system(c->err, rc, "write", c->io->name) : 0;
 }

@@ -304,6 +304,7 @@ static int to_file(struct conversion *v)
 		rc = begin_target(v, &t, &a);
 	if (rc < 0)
 		return rc;
+	t.in_place = !a.temp;
 	rc = convert_to_file(v->chain, a.io, &t, &v->o->progress, v->result, v->err);
 	if (!rc)
 		return atomic_commit(&a, !v->o->no_sync, v->err);

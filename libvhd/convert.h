@@ -18,6 +18,8 @@ struct convert_target {
 	enum vhd_format format; /* RAW, FIXED or DYNAMIC */
 	uint64_t size;		/* virtual bytes, at least the source's; a multiple of 512 */
 	struct plan plan;	/* FIXED: its footer; DYNAMIC: all */
+	bool in_place; /* it has its name already (a device, an empty file): the footers come last,
+			* after a sync, so that a crash leaves no image rather than half of one */
 };
 
 /* The whole of @chain into the empty file or the device behind @io.  What lies behind the source's

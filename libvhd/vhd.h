@@ -343,6 +343,24 @@ struct vhd_relink_result {
 VHD_API VHD_MUST int vhd_relink(const char *path, const struct vhd_relink_options *options,
 				struct vhd_relink_result *result, struct vhd_error *err);
 
+/* vhd_copy: another image with the same data, a sibling where there is a parent; its id is new */
+struct vhd_copy_options {
+	/* Of the source, whose data is then clear in between; without it ciphertext stays as it is. */
+	struct vhd_key *source_key;
+	struct vhd_key *key; /* that the copy shall have */
+	bool force;
+	bool dry_run; /* all checks, but change nothing */
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_copy_result {
+	uint64_t size, data_bytes, file_bytes;
+	bool encrypted;
+};
+VHD_API VHD_MUST int vhd_copy(const char *source, const char *destination,
+			      const struct vhd_copy_options *options,
+			      struct vhd_copy_result *result, struct vhd_error *err);
+
 struct vhd_coalesce_options {
 	const char *ancestor; /* NULL: the immediate parent */
 	bool skip_zeros;      /* do not write data that is zero where zero is below */

@@ -18,6 +18,7 @@ static const struct command *const commands[] = {
 	&command_relink,
 	&command_coalesce,
 	&command_convert,
+	&command_copy,
 	&command_check,
 	&command_scan,
 	&command_compare,

@@ -72,6 +72,18 @@ static int convert(const struct job *j, struct vhd_error *err)
 			   err);
 }
 
+static int copy(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_convert_options flat = { .to = VHD_FORMAT_FIXED, .force = j->there == OLD };
+	struct vhd_copy_options o = { .force = j->there == OLD };
+
+	wanted = s.data[s.depth - 1];
+	if (s.depth == 1 && s.raw_base) /* has no footer: is no image to be copied */
+		return vhd_convert(scene_level(s.now, 0), scene_path(s.now, TARGET), &flat, NULL,
+				   err);
+	return vhd_copy(scene_level(s.now, s.depth - 1), scene_path(s.now, TARGET), &o, NULL, err);
+}
+
 static int set_hidden(const struct job *j, struct vhd_error *err)
 {
 	(void)j;
@@ -100,9 +112,14 @@ static const struct job jobs[] = {
 	{ "convert to raw", convert, ABSENT, .to = VHD_FORMAT_RAW },
 	{ "convert to raw", convert, OLD, .to = VHD_FORMAT_RAW },
 	{ "convert to fixed", convert, ABSENT, .to = VHD_FORMAT_FIXED },
+	{ "convert to fixed", convert, EMPTY, .to = VHD_FORMAT_FIXED },
 	{ "convert to fixed", convert, OLD, .to = VHD_FORMAT_FIXED },
 	{ "convert to dynamic", convert, ABSENT, .to = VHD_FORMAT_DYNAMIC },
+	{ "convert to dynamic", convert, EMPTY, .to = VHD_FORMAT_DYNAMIC },
 	{ "convert to dynamic", convert, OLD, .to = VHD_FORMAT_DYNAMIC },
+	{ "copy", copy, ABSENT, .creator = NULL },
+	{ "copy", copy, EMPTY, .creator = NULL },
+	{ "copy", copy, OLD, .creator = NULL },
 	{ "set hidden", set_hidden, OLD, .creator = NULL },
 	{ "set marker", set_marker, OLD, .creator = NULL },
 };

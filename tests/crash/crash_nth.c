@@ -64,6 +64,13 @@ static int convert(const struct job *j, struct vhd_error *err)
 	return vhd_convert(leaf(), scene_path(s.now, TARGET), &o, NULL, err);
 }
 
+static int copy(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_copy_options o = { .force = j->over };
+
+	return vhd_copy(leaf(), scene_path(s.now, TARGET), &o, NULL, err);
+}
+
 static void look_at_target(const struct job *j, bool done, const char *when)
 {
 	const uint8_t *wanted = j->run == create ? zeros : s.data[s.depth - 1];
@@ -322,6 +329,8 @@ static const struct job jobs[] = {
 	{ "convert to raw", convert, look_at_target, false, VHD_FORMAT_RAW },
 	{ "convert to fixed", convert, look_at_target, true, VHD_FORMAT_FIXED },
 	{ "convert to dynamic", convert, look_at_target, true, VHD_FORMAT_DYNAMIC },
+	{ "copy", copy, look_at_target, false, VHD_FORMAT_AUTO },
+	{ "copy over", copy, look_at_target, true, VHD_FORMAT_AUTO },
 	{ "write", write_session, look_at_writes, false, VHD_FORMAT_AUTO },
 	{ "coalesce", coalesce, look_at_merge, false, VHD_FORMAT_AUTO },
 	{ "set hidden", set, look_at_leaf, false, VHD_FORMAT_AUTO },
