@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "check.h"
+#include "growth.h"
 
 #define TAIL_BYTES (64u << 10)
 #define TORN_BYTE  0xc7 /* a server that is using an image fills the end footer with it */
@@ -245,6 +246,13 @@ static bool leads_to_header(struct check *c, const struct vhd_footer *footer)
 	       !header_decode(raw, &header, NULL);
 }
 
+static void report_disagree(struct check *c, const struct vhd_finding *f)
+{
+	check_report(c, f,
+		     "the two footers are valid but disagree about the disk; decide "
+		     "which one is right before anything is written");
+}
+
 static int compare_copy(struct check *c)
 {
 	struct vhd_finding f = { .code = -VHD_E_FOOTER_MISSING,
@@ -283,12 +291,50 @@ static int compare_copy(struct check *c)
 		if (!leads_to_header(c, &c->footer) && leads_to_header(c, &copy.footer))
 			c->footer = copy.footer;
 		break;
+	case FOOTER_DIFF_SIZE: /* check_sizes */
+		c->other_size = copy.footer.current_size;
+		break;
 	default:
-		check_report(c, &f,
-			     "the two footers are valid but disagree about the disk; decide "
-			     "which one is right before anything is written");
+		report_disagree(c, &f);
 		break;
 	}
+	return 0;
+}
+
+static int growth_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t count,
+			const uint8_t *batmap)
+{
+	(void)batmap;
+	growth_feed(arg, first, raw, count);
+	return 0;
+}
+
+int check_sizes(struct check *c)
+{
+	struct vhd_finding f = { .code = -VHD_E_FOOTERS_DIFFER,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET,
+				 .repairable = true };
+	struct growth g;
+	int rc = 0;
+
+	if (!c->other_size)
+		return 0;
+	growth_begin(&g, c->footer.current_size, c->other_size, c->block_sectors);
+	if (c->has_table)
+		rc = check_walk_table(c, growth_piece, &g);
+	if (rc < 0)
+		return rc;
+	if (!c->has_table || growth_is_same(&g, c->io) != 1) {
+		report_disagree(c, &f);
+		return 0;
+	}
+	f.severity = VHD_NOTE;
+	check_report(
+		c, &f,
+		"its growth stopped between the two footers: %llu bytes at the end, %llu in the "
+		"copy; the next writer takes the larger one",
+		(unsigned long long)c->footer.current_size, (unsigned long long)c->other_size);
 	return 0;
 }
 

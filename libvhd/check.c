@@ -87,6 +87,8 @@ static int check_structures(struct check *c)
 		return rc;
 	rc = check_header(c);
 	if (!rc)
+		rc = check_sizes(c);
+	if (!rc)
 		rc = check_blocks(c);
 	check_end_footer(c);
 	if (!rc && c->options->bitmaps)

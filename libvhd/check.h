@@ -42,6 +42,7 @@ struct check {
 	struct vhd_footer footer;
 	bool has_end;	     /* a valid end footer, at: */
 	uint64_t end_offset; /* else where the data area ends at the latest */
+	uint64_t other_size; /* of the copy, where only the sizes differ; 0: they do not */
 	bool has_stray;	     /* no end footer, but one at: */
 	uint64_t stray_offset;
 	struct vhd_finding lost; /* what is wrong with the end footer; code 0: nothing */
@@ -73,6 +74,8 @@ VHD_MUST int check_read(struct check *c, void *buf, size_t length, uint64_t offs
 VHD_MUST int check_progress(struct check *c, uint64_t done_bytes, uint64_t total_bytes);
 
 VHD_MUST int check_footers(struct check *c);
+/* After the header: are there two sizes, and may there be? */
+VHD_MUST int check_sizes(struct check *c);
 /* After the blocks are known: is the end footer lost, or merely not at the end? */
 void check_end_footer(struct check *c);
 

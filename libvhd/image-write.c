@@ -139,7 +139,7 @@ static uint64_t end_footer_place(const struct vhd_image *img)
 static int restore_footers(struct vhd_image *img, struct vhd_error *err)
 {
 	const unsigned end = IMAGE_END_FOOTER_BAD | IMAGE_SHORT_FOOTER | IMAGE_TORN_FOOTER |
-			     IMAGE_END_HEADER_BAD;
+			     IMAGE_END_HEADER_BAD | IMAGE_COPY_LARGER;
 	int rc = 0;
 
 	if (img->problems & IMAGE_END_FOOTER_BAD) {

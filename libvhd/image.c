@@ -18,6 +18,7 @@
 #include "bitmap.h"
 #include "crypt.h"
 #include "error.h"
+#include "growth.h"
 #include "image-private.h"
 #include "locator.h"
 #include "plan.h"
@@ -174,6 +175,7 @@ static int choose(struct vhd_image *img, struct footers *f, unsigned flags, stru
 		return load_header(img, &f->copy, img->file_bytes, err);
 	case FOOTER_DIFF_SIZE:
 		img->problems |= IMAGE_SIZES_DIFFER;
+		img->other_size = f->copy.current_size;
 		/* fall through */
 	default:
 		img->problems |= IMAGE_FOOTERS_DIFFER;
@@ -281,6 +283,50 @@ static uint64_t data_start(const struct vhd_image *img)
 	return end;
 }
 
+static int growth_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t count)
+{
+	growth_feed(arg, first, raw, count);
+	return 0;
+}
+
+/* The copy's size and geometry; false: it does not lead to the same header, or the table is too
+ * short for it. */
+static bool take_size_of_copy(struct vhd_image *img)
+{
+	uint8_t raw[VHD_FOOTER_BYTES];
+	struct vhd_footer copy;
+
+	if (io_read(img->io, raw, sizeof(raw), 0) < 0 || footer_decode(raw, &copy, NULL) < 0 ||
+	    copy.data_offset != img->footer.data_offset ||
+	    number_div_up(copy.current_size, img->header.block_size) > img->header.max_entries)
+		return false;
+	img->footer.current_size = copy.current_size;
+	img->footer.cylinders = copy.cylinders;
+	img->footer.heads = copy.heads;
+	img->footer.sectors_per_track = copy.sectors_per_track;
+	img->size = copy.current_size;
+	img->blocks = (uint32_t)number_div_up(img->size, img->header.block_size);
+	img->problems |= IMAGE_COPY_LARGER;
+	return true;
+}
+
+/* ORDER 13: where the disk is the same at both sizes a growth stopped before anything was there.
+ * The larger one is served, and the next writer makes them equal. */
+static int judge_sizes(struct vhd_image *img, struct vhd_error *err)
+{
+	struct growth g;
+	int rc;
+
+	growth_begin(&g, img->size, img->other_size, img->block_sectors);
+	rc = image_walk_table(img, growth_piece, &g, err);
+	if (rc < 0 || growth_is_same(&g, img->io) != 1 ||
+	    (img->other_size > img->size && !take_size_of_copy(img)))
+		return rc;
+	img->problems &= ~(unsigned)(IMAGE_SIZES_DIFFER | IMAGE_FOOTERS_DIFFER);
+	img->problems |= IMAGE_FOOTERS_BENIGN;
+	return 0;
+}
+
 static int open_sparse(struct vhd_image *img, unsigned flags, struct vhd_error *err)
 {
 	uint64_t blocks = number_div_up(img->size, img->header.block_size);
@@ -288,7 +334,9 @@ static int open_sparse(struct vhd_image *img, unsigned flags, struct vhd_error *
 
 	img->block_sectors = img->header.block_size / VHD_SECTOR;
 	img->blocks = (uint32_t)blocks; /* header_fits: <= max_entries */
-	rc = load_batmap(img, flags, err);
+	rc = img->problems & IMAGE_SIZES_DIFFER ? judge_sizes(img, err) : 0;
+	if (!rc)
+		rc = load_batmap(img, flags, err);
 	if (rc < 0)
 		return rc;
 	img->data_start = data_start(img);

@@ -25,10 +25,12 @@ enum image_problem {
 	IMAGE_BATMAP_BAD = 1 << 6,     /* ignored */
 	IMAGE_BAT_FAULTS = 1 << 7,     /* after image_load: some blocks cannot be read */
 	IMAGE_POISONED = 1 << 8,
-	IMAGE_TORN_FOOTER = 1 << 9,	/* end sector is all 0xc7: not cleanly closed */
-	IMAGE_SIZES_DIFFER = 1 << 10,	/* with FOOTERS_DIFFER: in the disk's size only */
+	IMAGE_TORN_FOOTER = 1 << 9,   /* end sector is all 0xc7: not cleanly closed */
+	IMAGE_SIZES_DIFFER = 1 << 10, /* with FOOTERS_DIFFER: in the disk's size only, and the disk
+					 * is not the same at both */
 	IMAGE_END_HEADER_BAD = 1 << 11, /* with FOOTERS_BENIGN: the copy is in force, for the end
 					 * footer's header is not whole */
+	IMAGE_COPY_LARGER = 1 << 12,	/* with FOOTERS_BENIGN: the copy's size is in force */
 };
 
 struct vhd_image {
@@ -36,7 +38,8 @@ struct vhd_image {
 	enum vhd_type type;
 	unsigned problems; /* enum image_problem */
 	uint64_t file_bytes;
-	uint64_t size; /* virtual, bytes */
+	uint64_t size;	     /* virtual, bytes */
+	uint64_t other_size; /* of the copy, where only the sizes differ */
 	/* VHDs */
 	struct vhd_footer footer; /* the one in force */
 	uint64_t footer_offset;	  /* of the end footer, or where it belongs */

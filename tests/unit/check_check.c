@@ -298,6 +298,7 @@ static void copy_bad(void) { m->bytes[200] = 1; }
 static void copy_gone(void) { memset(m->bytes, 0, 512); }
 static void hidden_half(void) { m->bytes[m->end + 85] = 1; sum_footer(m->bytes + m->end); }
 static void size_half(void) { put64(m->bytes + m->end + 48, 8u << 20); sum_footer(m->bytes + m->end); }
+static void size_used(void) { size_half(); put32(entry(m, 5), 5000); }
 static void poison(void) { memcpy(m->bytes, "v_poison", 8); copy_footer(m); }
 static void footer_reserved(void) { m->bytes[300] = 1; copy_footer(m); }
 static void type_7(void) { put32(m->bytes + 60, 7); copy_footer(m); }
@@ -383,7 +384,8 @@ static const struct row {
 	{ "copy bad", make_dynamic, copy_bad, VHD_E_FOOTER_MISSING, VHD_DAMAGE, false, false },
 	{ "copy gone", make_dynamic, copy_gone, VHD_E_FOOTER_MISSING, VHD_DAMAGE, false, false },
 	{ "hidden in one footer", make_dynamic, hidden_half, VHD_E_FOOTERS_DIFFER, VHD_NOTE, false, false },
-	{ "size in one footer", make_dynamic, size_half, VHD_E_FOOTERS_DIFFER, VHD_DAMAGE, true, false },
+	{ "size in one footer", make_dynamic, size_half, VHD_E_FOOTERS_DIFFER, VHD_NOTE, false, false },
+	{ "and data between", make_dynamic, size_used, VHD_E_FOOTERS_DIFFER, VHD_DAMAGE, true, false },
 	{ "poisoned", make_dynamic, poison, VHD_E_POISONED, VHD_DAMAGE, false, false },
 	{ "reserved bytes", make_dynamic, footer_reserved, VHD_E_FOOTER_FIELD, VHD_WARNING, false, false },
 	{ "type 7", make_dynamic, type_7, VHD_E_FOOTER_FIELD, VHD_DAMAGE, false, false },
