@@ -38,10 +38,10 @@ void commit_mark(struct vhd_map *map, struct map_block *b)
 }
 
 /* ORDER 9: the bitmap's place gets its storage beside the first data.  Not for
- * a partial last block, whose bitmap differs. */
+ * a partial last block. */
 void commit_early(struct vhd_map *map, struct map_block *b)
 {
-	if (!map->early_page || table_sectors(map, b->block) < map->p.block_sectors)
+	if (!map->early_page || (b->block + 1ull) * map->p.block_sectors > map->p.size_sectors)
 		return;
 	b->early = EARLY_QUEUED;
 	list_append(&map->early, &b->early_link);

@@ -316,8 +316,6 @@ bool table_is_full(const struct vhd_map *map, uint32_t block);
 bool table_next(struct vhd_map *map, struct map_io *io);
 void table_done(struct vhd_map *map, struct map_slot *slot, int err);
 void table_free(struct vhd_map *map);
-/* Sectors of @block that are on the disk. */
-uint64_t table_sectors(const struct vhd_map *map, uint32_t block);
 
 /* Begin to load a page of the BAT, unless it is loading: MAP_NEED; -ENOMEM. */
 int table_start_page(struct vhd_map *map, uint32_t index);

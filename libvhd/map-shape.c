@@ -122,9 +122,16 @@ void shape_scanned(struct vhd_map *map, int err)
 	begin_writing(map);
 }
 
+/* A growth or cut that failed may have left the file longer, with a footer at its end that nobody
+ * keeps like the others. */
+static bool must_cut(const struct vhd_map *map)
+{
+	return map->shape.end != map->space.footer || map->space.stale > map->shape.end;
+}
+
 static bool footers_change(const struct vhd_map *map)
 {
-	return map->shape.end != map->space.footer || map->resize.doubt;
+	return must_cut(map) || map->resize.doubt;
 }
 
 static bool write_next(struct vhd_map *map, struct map_io *io)
@@ -153,8 +160,7 @@ static bool cut_next(struct vhd_map *map, struct map_io *io)
 	struct map_shape *sh = &map->shape;
 
 	for (; sh->step < 5; sh->step++) {
-		bool needed[] = { map->batmap.dirty, map->resize.doubt,
-				  sh->end != map->space.footer };
+		bool needed[] = { map->batmap.dirty, map->resize.doubt, must_cut(map) };
 		bool offered;
 
 		if (!needed[sh->step - 2])

@@ -81,7 +81,7 @@ void space_reset(struct vhd_map *map, uint64_t footer, bool cut)
 
 	if (map->p.device) /* what was zeroed ahead is still zero */
 		return;
-	s->stale = cut ? 0 : s->footer;
+	s->stale = cut ? 0 : number_max(s->stale, s->footer);
 	s->footer = footer;
 	s->next = footer / VHD_SECTOR;
 	s->prepared_end = s->next;

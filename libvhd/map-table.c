@@ -196,13 +196,6 @@ bool table_is_full(const struct vhd_map *map, uint32_t block)
 	return map->known_full && bits_test(map->known_full, block);
 }
 
-uint64_t table_sectors(const struct vhd_map *map, uint32_t block)
-{
-	uint64_t start = (uint64_t)block * map->p.block_sectors;
-
-	return number_min(map->p.block_sectors, map->p.size_sectors - start);
-}
-
 struct map_page *table_page(const struct vhd_map *map, uint32_t block)
 {
 	struct map_page *page = map->pages[block / MAP_PAGE_ENTRIES];

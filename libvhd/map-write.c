@@ -33,8 +33,8 @@ static int reserve_new(struct vhd_map *map, uint32_t block, struct map_block **o
 	b->entry = entry;
 	b->recycled = recycled;
 	b->named = false;
-	if (map_fills(map)) /* ORDER 9 */
-		bits_set_range(b->bits, 0, table_sectors(map, block));
+	if (map_fills(map)) /* ORDER 9; past the end of the disk too: it may grow */
+		bits_set_range(b->bits, 0, map->p.block_sectors);
 	commit_early(map, b);
 	*out = b;
 	return 0;

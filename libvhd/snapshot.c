@@ -251,7 +251,12 @@ int snapshot_plan(const char *child, const char *parent, struct vhd_image *img, 
 	if (rc < 0)
 		return rc;
 	link->size = img->size;
-	link->block_size = footer_is_sparse(&img->footer) ? img->header.block_size : 0;
+	if (footer_is_sparse(&img->footer)) {
+		link->block_size = img->header.block_size;
+		/* as much room to grow as the parent has */
+		none.max_size = number_min((uint64_t)img->header.max_entries * link->block_size,
+					   VHD_SIZE_MAX);
+	}
 	link->key = image_is_encrypted(img) ? &img->batmap_header : NULL;
 	return plan_child(child, link, &none, out, err);
 }

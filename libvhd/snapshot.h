@@ -6,7 +6,7 @@
 #include "plan.h"
 
 /* The plan of a differencing child at @child of @img, whose path will be @parent (absolute) by
- * the time the child is used.  As large as @img, its block size, a random id; the parent's
+ * the time the child is used.  As large as @img, its block size and its room to grow, a random id; the parent's
  * time as of opening it.  @child need not exist, its directory must. */
 VHD_MUST int snapshot_plan(const char *child, const char *parent, struct vhd_image *img,
 			   struct plan *out, struct vhd_error *err);

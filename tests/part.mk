@@ -66,7 +66,7 @@ $(BUILD)/tests/xmsnap-steps: $(call obj,tests/serve/steps.c $(wildcard tapdisk/p
 
 # files are in memory there: tests/sim/store.c
 SIM_WRAP := atomic_temp create_id create_now create_sparse_file fchmod fchown fstat64 io_file_fd \
-	io_file_from_fd io_file_open io_file_set_name io_file_sync_directory link rename unlink
+	io_file_from_fd io_file_open io_file_set_name io_file_sync_directory link rename stat64 unlink
 $(SIM_TESTS): LDFLAGS_TEST = $(SIM_WRAP:%=-Wl,--wrap=%)
 $(SIM_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SIM_OBJ) $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)

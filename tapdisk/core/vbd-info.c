@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "libvhd/base/number.h"
 #include "vbd-private.h"
 
 /* ── copies ── */
@@ -200,6 +201,11 @@ void vbd_event(struct vbd *vbd, const char *what, const char *text)
 			w->event(w, what, text);
 	}
 	vbd->watch_next = outer;
+}
+
+void vbd_resize_failed(struct vbd *vbd, uint64_t bytes)
+{
+	vbd->size_tried = number_max(vbd->size_tried, bytes);
 }
 
 void vbd_resized(struct vbd *vbd)

@@ -69,6 +69,7 @@ struct vbd {
 	struct disk_params params; /* roots owned */
 	struct disk *disk;	   /* owned; running, or parked while paused */
 	uint64_t size;
+	uint64_t size_tried; /* the largest that a growth failed to give it since it was opened */
 	bool read_only;
 
 	/* life */

@@ -158,7 +158,7 @@ static void forget_image(struct vbd *vbd)
 	free(vbd->spec);
 	vbd->spec = NULL;
 	vbd->disk = NULL;
-	vbd->size = 0;
+	vbd->size = vbd->size_tried = 0;
 	vbd->read_only = false;
 	vbd->resume_failed = false;
 	vbd->stalled = 0;
@@ -411,7 +411,8 @@ static bool fits(const struct vbd *vbd, const struct disk *disk, struct vhd_erro
 {
 	bool grow = vbd->op->kind == VBD_OP_UNPAUSE && vbd->op->flag;
 
-	if (disk->size == vbd->size || (grow && disk->size > vbd->size))
+	if (disk->size == vbd->size ||
+	    (disk->size > vbd->size && (grow || disk->size <= vbd->size_tried)))
 		return true;
 	*err = (struct vhd_error){ .code = -EMEDIUMTYPE,
 				   .has = VHD_HAS_VALUES,
@@ -431,6 +432,7 @@ static void serve_again(struct vbd *vbd, struct disk *disk)
 	vbd->disk = disk;
 	vbd->read_only = disk->read_only;
 	vbd->resume_failed = false;
+	vbd->size_tried = 0;
 	vbd->leased = false;
 	loop_timer_cancel(vbd->lease);
 	if (op->spec) {

@@ -114,6 +114,8 @@ void vbd_release(struct vbd *vbd);
 /* A job changed the disk under hold: its name or its size. */
 void vbd_set_spec(struct vbd *vbd, const char *spec);
 void vbd_resized(struct vbd *vbd);
+/* A growth to @bytes failed, maybe half way: the image may come back with that size from a pause. */
+void vbd_resize_failed(struct vbd *vbd, uint64_t bytes);
 
 /* ── requests ── */
 

@@ -47,6 +47,11 @@ static int refuse(const struct vhd_disk *d, uint64_t bytes, struct vhd_error *er
 	if (d->job_owner)
 		return error_set(err, -EBUSY, "cannot resize '%s': another job is under way",
 				 d->path);
+	if (d->misnamed)
+		return error_set(err, -ESTALE,
+				 "cannot resize '%s': a snapshot failed half way, another file has "
+				 "that name; pause and resume the disk first",
+				 d->path);
 	if (d->params.read_only)
 		return error_set(err, -EROFS, "cannot resize '%s': it is open read-only", d->path);
 	if (!d->map)

@@ -176,6 +176,24 @@ static int open_child(struct vhd_disk *d, struct snapshot_state *st, struct vhd_
 	return rc;
 }
 
+/* Is @path the leaf?  Somebody may have moved files. */
+static int check_name(const struct vhd_disk *d, const char *path, struct vhd_error *err)
+{
+	const struct vhd_io *io = vhd_leaf(d)->img->io;
+	struct stat st;
+
+	if (io->device)
+		return 0;
+	if (stat(path, &st) < 0)
+		return error_system(err, -errno, "look at", path);
+	if (d->misnamed || st.st_ino != io->inode || st.st_dev != io->device_id)
+		return error_set(err, -ESTALE,
+				 "cannot snapshot '%s': another file has that name now; pause and "
+				 "resume the disk first",
+				 d->path);
+	return 0;
+}
+
 static int link_base(const struct vhd_disk *d, struct snapshot_state *st, struct vhd_error *err)
 {
 	int rc;
@@ -183,6 +201,9 @@ static int link_base(const struct vhd_disk *d, struct snapshot_state *st, struct
 	if (link(d->path, st->base) < 0)
 		return error_system(err, -errno, "make the name", st->base);
 	st->linked = true;
+	rc = check_name(d, st->base, err);
+	if (rc < 0)
+		return rc;
 	rc = io_file_sync_directory(st->base);
 	return rc < 0 ? error_system(err, rc, "sync the directory of", st->base) : 0;
 }
@@ -200,8 +221,8 @@ int vhd_snapshot_prepare(struct vhd_snapshot *s, struct vhd_error *err)
 	rc = refuse(d, s, err);
 	if (!rc)
 		rc = names(s, st, err);
-	if (!rc && s->base)
-		rc = link_base(d, st, err);
+	if (!rc)
+		rc = s->base ? link_base(d, st, err) : check_name(d, d->path, err);
 	if (!rc) {
 		rc = make_child(d, s, st, &io, err);
 		if (rc < 0)
@@ -223,6 +244,7 @@ static void committed(struct map_req *req)
 	struct vhd_disk *d = list_entry(req, struct vhd_disk, job);
 	struct snapshot_state *st = d->job_owner;
 
+	d->job_owner = NULL;
 	st->done(st->arg, req->err);
 }
 
@@ -321,7 +343,7 @@ static int hide(struct vhd_disk *d, bool hidden, struct vhd_error *err)
 	return image_store_footers(img, err);
 }
 
-static int take_name(struct snapshot_state *st, struct vhd_error *err)
+static int take_name(struct vhd_disk *d, struct snapshot_state *st, struct vhd_error *err)
 {
 	int rc;
 
@@ -330,11 +352,14 @@ static int take_name(struct snapshot_state *st, struct vhd_error *err)
 	rc = io_file_sync_directory(st->leaf);
 	if (!rc)
 		return 0;
-	/* which of the two has the name after a crash is open: back to the old leaf */
-	if (rename(st->base, st->leaf) == 0) {
-		st->linked = false;
+	/* which of the two has the name after a crash is open: back to the old leaf.  Where that fails
+	 * too the base's name is the only one the old leaf has, and the child above it is empty: both
+	 * stay, and who opens the leaf by its name reads what is written from now on. */
+	st->linked = false;
+	if (rename(st->base, st->leaf) == 0)
 		(void)io_file_sync_directory(st->leaf);
-	}
+	else
+		d->misnamed = true;
 	free(st->temp);
 	st->temp = NULL;
 	return error_system(err, rc, "sync the directory of", st->leaf);
@@ -356,7 +381,7 @@ int vhd_snapshot_switch(struct vhd_snapshot *s, struct vhd_error *err)
 	if (!rc)
 		rc = store_parent_time(d, st->child, err);
 	if (!rc && s->base)
-		rc = take_name(st, err);
+		rc = take_name(d, st, err);
 	if (rc < 0) {
 		if (s->new_leaf)
 			(void)hide(d, false, NULL);

@@ -17,6 +17,7 @@ static void resized(void *arg, const struct vhd_error *err)
 
 	if (err && err->code) {
 		job->err = *err;
+		vbd_resize_failed(job->vbd, job->bytes);
 	} else {
 		vbd_resized(job->vbd);
 		snprintf(text, sizeof(text), "%llu bytes", (unsigned long long)job->bytes);

@@ -313,6 +313,7 @@ void drive_reset(struct drive *g, uint64_t sectors)
 {
 	assert(!g->busy);
 	g->sectors = sectors;
+	g->tried_count = 0;
 	g->dead = g->may_fail = g->syncs_fail = g->closing = false;
 	for (uint64_t n = 0; n < sectors; n++)
 		set_only(&g->cells[n], zero_sector);
@@ -323,6 +324,21 @@ void drive_grow(struct drive *g, uint64_t sectors)
 	for (uint64_t n = g->sectors; n < sectors; n++)
 		set_only(&g->cells[n], zero_sector);
 	g->sectors = sectors;
+	g->tried_count = 0;
+}
+
+void drive_try(struct drive *g, uint64_t sectors)
+{
+	assert(g->tried_count < DRIVE_TRIED);
+	g->tried[g->tried_count++] = sectors;
+}
+
+bool drive_tried(const struct drive *g, uint64_t sectors)
+{
+	for (unsigned i = 0; i < g->tried_count; i++)
+		if (g->tried[i] == sectors)
+			return true;
+	return false;
 }
 
 void drive_cut(struct drive *g)

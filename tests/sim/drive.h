@@ -15,6 +15,7 @@
 #define DRIVE_SLOTS	  12u
 #define DRIVE_BYTES_MAX	  (64u << 10)
 #define DRIVE_VALUES	  48u
+#define DRIVE_TRIED	  16u
 
 /* values[0] is durable; each write since adds one; the last is what reads return, or any of
  * "either" last ones. */
@@ -41,6 +42,9 @@ struct drive {
 	struct rng *rng; /* borrowed */
 	struct vbd *vbd; /* borrowed */
 	uint64_t sectors, block_bytes;
+	uint64_t tried
+		[DRIVE_TRIED]; /* sizes of growths that failed: the disk may have one all the same */
+	unsigned tried_count;
 	bool dead;	 /* the power went: what the old process still does counts for nothing */
 	bool may_fail;	 /* it has no patience: requests fail with what the storage says */
 	bool syncs_fail; /* so flushes do, and what is durable when it is answered */
@@ -57,6 +61,9 @@ void drive_init(struct drive *drive, struct rng *rng);
 void drive_reset(struct drive *drive, uint64_t sectors);
 /* The disk has @sectors now, no fewer than before: the new ones are zero. */
 void drive_grow(struct drive *drive, uint64_t sectors);
+/* It may have @sectors, now or after a power cut. */
+void drive_try(struct drive *drive, uint64_t sectors);
+bool drive_tried(const struct drive *drive, uint64_t sectors);
 /* One random request, where a slot and its sectors are free. */
 void drive_submit(struct drive *drive);
 /* The power goes now: requests in flight may have left anything between. */

@@ -22,6 +22,7 @@ static struct vhd_image *open_image(struct store *store, const char *name, bool 
 
 	if (!disk)
 		model_die("there is no '%s'", name);
+	mem_disk_fail(disk, 0, 0, 0); /* what was ordered for it when it was made */
 	if (image_open(mem_disk_open(disk, name, writable), 0, &img, &err) < 0)
 		model_die("'%s' does not open: %s", name, err.text);
 	return img;
@@ -115,6 +116,21 @@ unsigned images_depth(struct store *store, const char *leaf)
 	return depth;
 }
 
+bool images_in_chain(struct store *store, const char *leaf, const char *wanted)
+{
+	char name[STORE_NAME];
+	bool more = true;
+
+	snprintf(name, sizeof(name), "%s", leaf);
+	while (more && strcmp(name, wanted) != 0) {
+		struct vhd_image *img = open_image(store, name, false);
+
+		more = parent_of(img, name);
+		image_close(img);
+	}
+	return more;
+}
+
 bool images_hidden(struct store *store, const char *name)
 {
 	struct vhd_image *img = open_image(store, name, false);
@@ -178,8 +194,7 @@ static unsigned gather(struct store *store, const char *leaf, struct flat_source
 	return depth;
 }
 
-void images_look(struct store *store, const char *leaf, struct drive *drive, uint64_t grown,
-		 const char *when)
+void images_look(struct store *store, const char *leaf, struct drive *drive, const char *when)
 {
 	struct flat_source sources[IMAGES_DEPTH_MAX];
 	unsigned depth = gather(store, leaf, sources, when);
@@ -188,8 +203,9 @@ void images_look(struct store *store, const char *leaf, struct drive *drive, uin
 
 	if (!flat_open(&flat, sources, depth))
 		model_die("%s: %s", when, flat.why);
-	if (grown && flat_size(&flat) == grown * 512)
-		drive_grow(drive, grown);
+	if (drive_tried(drive, flat_size(&flat) / 512))
+		drive_grow(drive, flat_size(&flat) / 512);
+	drive->tried_count = 0;
 	if (flat_size(&flat) != drive->sectors * 512)
 		model_die("%s: %llu bytes, not %llu", when, (unsigned long long)flat_size(&flat),
 			  (unsigned long long)drive->sectors * 512);

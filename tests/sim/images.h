@@ -20,9 +20,9 @@ bool images_hidden(struct store *store, const char *name);
 /* As the next writer leaves it who changes nothing. */
 void images_mend(struct store *store, const char *name);
 /* The next writer finds the chain of @leaf fit for use, and every sector, by the reader of its own,
- * is one that @drive allows; it holds just that then.  The size is the drive's, or @grown sectors:
- * the drive is, then. */
-void images_look(struct store *store, const char *leaf, struct drive *drive, uint64_t grown,
-		 const char *when);
+ * is one that @drive allows; it holds just that then, and has the size that is there. */
+void images_look(struct store *store, const char *leaf, struct drive *drive, const char *when);
+/* Is @name one of the chain of @leaf? */
+bool images_in_chain(struct store *store, const char *leaf, const char *name);
 
 #endif

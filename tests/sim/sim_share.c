@@ -76,7 +76,7 @@ static void closed(struct guest *g)
 	if (g->force)
 		drive_doubt(&g->drive);
 	else
-		images_look(s.store, g->leaf, &g->drive, 0, "closed");
+		images_look(s.store, g->leaf, &g->drive, "closed");
 }
 
 static void op_done(struct vbd_op *op)
@@ -227,7 +227,7 @@ static void crash(void)
 	s.crashes++;
 	for (unsigned i = 0; i < s.count; i++) {
 		drive_rise(&s.guests[i].drive);
-		images_look(s.store, s.guests[i].leaf, &s.guests[i].drive, 0, "after a power cut");
+		images_look(s.store, s.guests[i].leaf, &s.guests[i].drive, "after a power cut");
 	}
 }
 
@@ -292,7 +292,7 @@ static void fill(const char *name, const char *parent, uint64_t sectors)
 static void give(struct drive *to, struct drive *from, const char *leaf)
 {
 	drive_reset(to, from->sectors);
-	images_look(s.store, leaf, from, 0, "shared");
+	images_look(s.store, leaf, from, "shared");
 	for (uint64_t n = 0; n < from->sectors; n++)
 		drive_copy(to, from, n);
 }

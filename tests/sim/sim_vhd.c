@@ -164,12 +164,12 @@ static void play_round(void)
 	}
 	if (rng_chance(&s.rng, 50)) {
 		crash();
-		images_look(s.store, s.leaf, &s.drive, 0, "after a power cut");
+		images_look(s.store, s.leaf, &s.drive, "after a power cut");
 		return;
 	}
 	close_vbd();
 	drive_durable(&s.drive);
-	images_look(s.store, s.leaf, &s.drive, 0, "closed");
+	images_look(s.store, s.leaf, &s.drive, "closed");
 }
 
 static void play(void)

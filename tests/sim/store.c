@@ -11,6 +11,7 @@
 
 #include "libvhd/atomic.h"
 #include "libvhd/create.h"
+#include "libvhd/error.h"
 #include "libvhd/io-file.h"
 
 #define NAMES	64u
@@ -221,6 +222,21 @@ WRAP(int, io_file_fd, const struct vhd_io *io)
 	return number((struct vhd_io *)io);
 }
 
+int __real_stat64(const char *path, struct stat *out);
+WRAP(int, stat64, const char *path, struct stat *out)
+{
+	struct mem_disk *disk = store_find(used, path);
+
+	if (!disk)
+		return __real_stat64(path, out);
+	if (fails())
+		return -1;
+	memset(out, 0, sizeof(*out));
+	out->st_dev = 1;
+	out->st_ino = mem_disk_inode(disk);
+	return 0;
+}
+
 WRAP(int, fstat64, int fd, struct stat *out)
 {
 	(void)fd;
@@ -258,6 +274,8 @@ WRAP(int, atomic_temp, const char *path, char **temp)
 	if (asprintf(temp, "/.%s.tmp", path + 1) < 0)
 		abort();
 	disk = mem_disk_new(0, false);
+	if (per_mille && rng_chance(rng, 30))
+		mem_disk_fail(disk, rng_below(rng, 20), 1 + rng_below(rng, 3), -EIO);
 	own(used, disk);
 	event(used, *temp, disk, false);
 	return FD_FILE + (int)used->disk_count - 1;
@@ -266,9 +284,8 @@ WRAP(int, atomic_temp, const char *path, char **temp)
 WRAP(int, io_file_from_fd, int fd, const char *name, unsigned flags, struct vhd_io **out,
      struct vhd_error *err)
 {
-	(void)err;
 	if (fails())
-		return -errno;
+		return error_system(err, -errno, "open", name);
 	*out = mem_disk_open(used->disks[fd - FD_FILE], name, flags & IO_FILE_WRITE);
 	return 0;
 }
@@ -278,11 +295,10 @@ WRAP(int, io_file_open, const char *path, unsigned flags, struct vhd_io **out,
 {
 	struct mem_disk *disk = store_find(used, path);
 
-	(void)err;
 	if (!disk)
-		return -ENOENT;
+		return error_system(err, -ENOENT, "open", path);
 	if (fails())
-		return -errno;
+		return error_system(err, -errno, "open", path);
 	*out = mem_disk_open(disk, path, flags & IO_FILE_WRITE);
 	return 0;
 }
@@ -297,7 +313,7 @@ WRAP(int, create_sparse_file, const char *path, const struct plan *plan, bool fo
 
 	(void)force;
 	if (fails())
-		return -errno;
+		return error_system(err, -errno, "create", path);
 	disk = mem_disk_new(0, false);
 	io = mem_disk_open(disk, path, true);
 	rc = create_sparse(io, plan, plan->metadata_end, err);
