@@ -90,7 +90,11 @@ void call_open(struct call *call)
 	params.force = params.force || call_bool(call, "force");
 	if (call_has(call, "timeout_ms"))
 		params.lock_wait_ms = (unsigned)call_int(call, "timeout_ms", 0);
-	call->op = (struct vbd_op){ .done = opened, .owner = call };
+	call->op = (struct vbd_op){
+		.done = opened,
+		.owner = call,
+		.log = call_text(call, "changed_log"),
+	};
 	vbd_open(call->slot->vbd, call_text(call, "args"), &params, &call->op);
 }
 
@@ -169,7 +173,11 @@ static void unpaused(struct vbd_op *op)
 
 void call_unpause(struct call *call)
 {
-	call->op = (struct vbd_op){ .done = unpaused, .owner = call };
+	call->op = (struct vbd_op){
+		.done = unpaused,
+		.owner = call,
+		.log = call_text(call, "changed_log"),
+	};
 	vbd_unpause(call->slot->vbd, call_text(call, "args"), call_bool(call, "grow"), &call->op);
 }
 

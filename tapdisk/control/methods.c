@@ -48,6 +48,7 @@ static const struct parameter open_in[] = {
 	FLAG("buffered"),
 	FLAG("writethrough"),
 	FLAG("force"),
+	{ "changed_log", PARAMETER_TEXT, .optional = true },
 	TIMEOUT,
 	{ 0 },
 };
@@ -60,9 +61,8 @@ static const struct parameter pause_in[] = {
 	{ 0 },
 };
 static const struct parameter unpause_in[] = {
-	MINOR,
-	{ "args", PARAMETER_TEXT, .optional = true },
-	FLAG("grow"),
+	MINOR,	      { "args", PARAMETER_TEXT, .optional = true },
+	FLAG("grow"), { "changed_log", PARAMETER_TEXT, .optional = true },
 	{ 0 },
 };
 static const struct parameter snapshot_in[] = {
@@ -109,7 +109,8 @@ const struct method methods[] = {
 	  disk_only, "", METHOD_DISK | METHOD_LIFE, call_detach },
 	{ "Open",
 	  "Open an image, TYPE:PATH, and export it at the disk's own socket.\n"
-	  "timeout_ms: how long to wait for locks of others.",
+	  "timeout_ms: how long to wait for locks of others.  changed_log: file that gets the\n"
+	  "changed blocks.",
 	  open_in, "path: string, name: string, size: int", METHOD_DISK | METHOD_LIFE, call_open },
 	{ "Close",
 	  "Drain, commit, close.  timeout_ms 0: no limit; when it runs out the disk goes on.\n"
@@ -125,7 +126,8 @@ const struct method methods[] = {
 	  call_pause },
 	{ "Unpause",
 	  "Go on, on another image if args names one.  grow: it may be larger.\n"
-	  "After a failure the disk is paused as before.",
+	  "After a failure the disk is paused as before.  changed_log: file that gets the changed\n"
+	  "blocks from now on; without it the one before does, if it is still there; \"\": none.",
 	  unpause_in, "state: int", METHOD_DISK | METHOD_LIFE, call_unpause },
 	{ "Snapshot",
 	  "While requests run: base names the frozen node and the active name stays;\n"

@@ -91,8 +91,12 @@ static void start(struct vbd *vbd, struct request *req)
 {
 	req->core[2] = vbd->aborts;
 	vbd->flying++;
-	if (is_writer(req))
+	if (is_writer(req)) {
 		list_append(&vbd->writing, &req->link);
+		/* ORDER 20: marked before it is written */
+		if (vbd->changes)
+			changes_mark(vbd->changes, req->offset, req->length);
+	}
 	if (partial_is(req))
 		partial_start(vbd, req);
 	else
@@ -254,7 +258,7 @@ static void come_back(struct vbd *vbd, struct request *req)
 		loop_defer(vbd->host->loop, &vbd->readmit);
 }
 
-void request_over(struct vbd *vbd, struct request *req, int err)
+static void over(struct vbd *vbd, struct request *req, int err)
 {
 	bool writer = is_writer(req);
 
@@ -276,6 +280,35 @@ void request_over(struct vbd *vbd, struct request *req, int err)
 		come_back(vbd, req);
 	else
 		finish(vbd, req, err);
+}
+
+static void logged(struct changes_wait *wait)
+{
+	struct request *req = wait->owner;
+
+	over(req->vbd, req, 0);
+}
+
+/* Does its answer say that what was written is durable? */
+static bool is_promise(const struct vbd *vbd, const struct request *req)
+{
+	return req->op == REQUEST_FLUSH ||
+	       (is_writer(req) && ((req->flags & REQUEST_FUA) || vbd->params.writethrough));
+}
+
+void request_over(struct vbd *vbd, struct request *req, int err)
+{
+	/* the disk has done with it: its place is free */
+	struct changes_wait *wait = (struct changes_wait *)(void *)req->state;
+
+	_Static_assert(sizeof(*wait) <= REQUEST_STATE_BYTES, "room in a request");
+	if (!err && vbd->changes && is_promise(vbd, req)) {
+		/* ORDER 20: the bits are durable no later than what they stand for */
+		*wait = (struct changes_wait){ .done = logged, .owner = req };
+		if (changes_wait(vbd->changes, wait))
+			return;
+	}
+	over(vbd, req, err);
 }
 
 void request_completed(struct disk *disk, struct request *req, int err)

@@ -213,6 +213,8 @@ void vbd_resized(struct vbd *vbd)
 	if (!vbd->disk || vbd->size == vbd->disk->size)
 		return;
 	vbd->size = vbd->disk->size;
+	if (vbd->changes)
+		changes_grow(vbd->changes, vbd->size);
 	vbd_tell(vbd, VBD_NEWS_RESIZED);
 }
 
@@ -248,6 +250,11 @@ void vbd_disk_event(struct disk *disk, const char *what, const char *text)
 	if (!strcmp(what, "flush-failed"))
 		vbd->stats.flush_failures++;
 	vbd_event(vbd, what, text);
+}
+
+void vbd_changes_lost(void *owner, const char *text)
+{
+	vbd_event(owner, "changes-lost", text);
 }
 
 void vbd_retry_now(struct vbd *vbd)

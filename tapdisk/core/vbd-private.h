@@ -5,6 +5,8 @@
  *   vbd-info.c   what others see: names, state, watchers, numbers, knobs
  *   request.c    a request's way to the disk and back: held, throttled, locked, its turn
  *   partial.c    requests that begin or end inside a sector
+ *   vbd-log.c    its log of changed blocks: opened and ended
+ *   changes.c    that log while it runs
  *   host.c       all VBDs, and whose turn it is
  *   stats.c throttle.c
  *
@@ -16,6 +18,7 @@
 #ifndef TAPDISK_VBD_PRIVATE_H
 #define TAPDISK_VBD_PRIVATE_H
 
+#include "changes.h"
 #include "host.h"
 #include "throttle.h"
 #include "vbd.h"
@@ -49,11 +52,17 @@ enum vbd_op_kind { VBD_OP_OPEN, VBD_OP_CLOSE, VBD_OP_PAUSE, VBD_OP_UNPAUSE, VBD_
 
 struct vbd_step { /* what a thread does for a VBD */
 	struct loop_work work;
-	struct disk *disk;    /* to be parked, unparked, closed */
-	const char *spec;     /* to be opened */
-	struct disk *opened;  /* result */
-	bool reused;	      /* opened is disk, unparked */
-	struct vhd_error err; /* code 0: fine */
+	struct disk *disk;	    /* to be parked, unparked, closed */
+	const char *spec;	    /* to be opened */
+	struct disk *opened;	    /* result */
+	bool reused;		    /* opened is disk, unparked */
+	struct changes *changes;    /* to be ended before that */
+	const char *log;	    /* to be opened, or NULL */
+	char *log_new;		    /* owned; its name from then on, if log_given */
+	bool log_given;		    /* it must be there */
+	struct changes *log_opened; /* result */
+	struct vhd_error log_err;   /* of ending; code 0: fine */
+	struct vhd_error err;	    /* code 0: fine */
 	void (*then)(struct vbd *vbd);
 };
 
@@ -68,6 +77,8 @@ struct vbd {
 	char *spec;		   /* owned; NULL without image */
 	struct disk_params params; /* roots owned */
 	struct disk *disk;	   /* owned; running, or parked while paused */
+	char *log;		   /* owned; of changed blocks; or NULL */
+	struct changes *changes;   /* owned; while the disk runs and there is a log */
 	uint64_t size;
 	uint64_t size_tried; /* the largest that a growth failed to give it since it was opened */
 	bool read_only;
@@ -146,6 +157,21 @@ void vbd_go_on(struct vbd *vbd);
  * the caller takes the op and ends it. */
 bool vbd_give_up(struct vbd *vbd, int code, const char *why);
 
+/* ── vbd-log.c ── */
+/* In the step's thread: open s->log for a disk of @size bytes.  One that was not asked for by name and
+ * is gone was taken away meanwhile: none is opened then.  What is wrong is in s->err. */
+void vbd_log_open(struct vbd_step *step, uint64_t size);
+/* What was opened is ended by the next step. */
+void vbd_log_drop(struct vbd_step *step);
+/* In the step's thread: end what is to be ended. */
+void vbd_log_end(struct vbd_step *step);
+/* The disk is quiet: its log is ended by the next step. */
+void vbd_log_stop(struct vbd *vbd);
+/* Tell what ending it had to say. */
+void vbd_log_tell(struct vbd *vbd);
+/* The disk serves again: vbd->log becomes the log that is used now, or none. */
+void vbd_log_keep_name(struct vbd *vbd);
+
 /* ── request.c ── */
 /* Nothing may be outstanding at init and release. */
 void request_init(struct vbd *vbd);
@@ -198,6 +224,8 @@ void vbd_free_params(struct disk_params *params);
 char *vbd_name_of(const char *spec);
 /* A struct retry_params.stalled; @owner: the VBD. */
 void vbd_stalled(void *owner, int err);
+/* The log of changed blocks is given up. */
+void vbd_changes_lost(void *owner, const char *text);
 /* A struct disk.event. */
 void vbd_disk_event(struct disk *disk, const char *what, const char *text);
 enum vbd_news { VBD_NEWS_OPENED, VBD_NEWS_CLOSING, VBD_NEWS_RESIZED };

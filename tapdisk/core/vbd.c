@@ -34,7 +34,7 @@
 
 #include "vbd-private.h"
 
-static void resume(struct vbd *vbd, const char *spec);
+static void resume(struct vbd *vbd, const char *spec, const char *log);
 
 static void refuse(struct vbd *vbd, int code, const char *verb)
 {
@@ -73,10 +73,8 @@ static struct vbd_step *step_of(struct loop_work *work)
 	return list_entry(work, struct vbd_step, work);
 }
 
-static void work_open(struct loop_work *work)
+static void work_open_disk(struct vbd_step *s, struct vbd *vbd)
 {
-	struct vbd_step *s = step_of(work);
-	struct vbd *vbd = work->owner;
 	int rc;
 
 	s->opened = NULL;
@@ -95,10 +93,37 @@ static void work_open(struct loop_work *work)
 		s->err.code = rc;
 }
 
+/* The log before a disk that is there already: a disk that was unparked can only be used or closed.
+ * But a first one tells the size. */
+static void work_open(struct loop_work *work)
+{
+	struct vbd_step *s = step_of(work);
+	struct vbd *vbd = work->owner;
+	bool first = vbd->life == LIFE_OPENING;
+
+	s->opened = NULL;
+	s->log_opened = NULL;
+	if (s->log && !first)
+		vbd_log_open(s, vbd->size);
+	if (s->err.code)
+		return;
+	work_open_disk(s, vbd);
+	if (s->log && first && !s->err.code)
+		vbd_log_open(s, s->opened->size);
+	if (!s->err.code)
+		return;
+	vbd_log_drop(s);
+	vbd_log_end(s);
+	if (s->opened)
+		s->opened->ops->close(s->opened);
+	s->opened = NULL;
+}
+
 static void work_close(struct loop_work *work)
 {
 	struct vbd_step *s = step_of(work);
 
+	vbd_log_end(s);
 	if (s->disk)
 		s->disk->ops->close(s->disk);
 	s->disk = NULL;
@@ -107,8 +132,10 @@ static void work_close(struct loop_work *work)
 static void work_park(struct loop_work *work)
 {
 	struct vbd_step *s = step_of(work);
-	int rc = s->disk->ops->park(s->disk, &s->err);
+	int rc;
 
+	vbd_log_end(s);
+	rc = s->disk->ops->park(s->disk, &s->err);
 	s->err.code = rc;
 }
 
@@ -135,6 +162,34 @@ static int attach(struct vbd *vbd, struct disk *disk, struct vhd_error *err)
 	return rc;
 }
 
+/* The log that was opened, and the disk.  Whatever is returned, the log is in vbd->changes or to be
+ * ended by the next step. */
+static int attach_both(struct vbd *vbd, struct disk *disk, struct vhd_error *err)
+{
+	struct vbd_step *s = &vbd->step;
+	struct changes *log = s->log_opened;
+	int rc = 0;
+
+	s->log_opened = NULL;
+	if (log)
+		rc = changes_start(log, vbd->host->engine, vbd_changes_lost, vbd);
+	if (rc < 0) {
+		*err = (struct vhd_error){ .code = rc };
+		snprintf(err->text, sizeof(err->text), "cannot log to '%s': %s", s->log,
+			 vhd_strerror(rc));
+		s->changes = log;
+		return rc;
+	}
+	rc = attach(vbd, disk, err);
+	if (rc < 0 && log) {
+		changes_stop(log);
+		s->changes = log;
+	}
+	if (rc == 0)
+		vbd->changes = log;
+	return rc;
+}
+
 /* Back to serving, from any state with a disk that runs. */
 void vbd_go_on(struct vbd *vbd)
 {
@@ -157,6 +212,8 @@ static void forget_image(struct vbd *vbd)
 	vbd_free_params(&vbd->params);
 	free(vbd->spec);
 	vbd->spec = NULL;
+	free(vbd->log);
+	vbd->log = NULL;
 	vbd->disk = NULL;
 	vbd->size = vbd->size_tried = 0;
 	vbd->read_only = false;
@@ -193,9 +250,10 @@ static void opened(struct vbd *vbd)
 	if (rc < 0)
 		vbd_op_error(vbd->op, rc, "cannot open '%s': %s", vbd->spec, vhd_strerror(rc));
 	else
-		rc = attach(vbd, disk, &vbd->op->err);
+		rc = attach_both(vbd, disk, &vbd->op->err);
 	if (rc < 0) {
 		s->disk = disk;
+		vbd_log_drop(s);
 		step_start(vbd, work_close, open_failed);
 		return;
 	}
@@ -221,11 +279,20 @@ static void begin_open(struct vbd *vbd)
 	vbd->params = *op->params; /* its roots too */
 	free(op->params);
 	op->params = NULL;
+	if (op->log && *op->log)
+		vbd->log = strdup(op->log);
 	if (!vbd->name)
 		vbd->name = vbd_name_of(vbd->spec);
+	if (op->log && *op->log && !vbd->log) {
+		vbd_op_error(op, -ENOMEM, "out of memory");
+		open_failed(vbd);
+		return;
+	}
 	vbd->life = LIFE_OPENING;
 	vbd->step.disk = NULL;
 	vbd->step.spec = vbd->spec;
+	vbd->step.log = vbd->params.read_only ? NULL : vbd->log;
+	vbd->step.log_given = true;
 	step_start(vbd, work_open, opened);
 }
 
@@ -299,11 +366,12 @@ static void parked(struct vbd *vbd)
 {
 	struct vbd_op *op = vbd->op;
 
+	vbd_log_tell(vbd);
 	if (vbd->step.err.code) {
 		/* its locks are gone: it has to be opened anew */
 		op->err = vbd->step.err;
 		vbd->life = LIFE_RESUMING;
-		resume(vbd, NULL);
+		resume(vbd, NULL, NULL);
 		return;
 	}
 	vbd->life = LIFE_PAUSED;
@@ -329,6 +397,7 @@ static void begin_pause(struct vbd *vbd)
 
 static void closed(struct vbd *vbd)
 {
+	vbd_log_tell(vbd);
 	forget_image(vbd);
 	vbd_event(vbd, "closed", "no image");
 	vbd_finish(vbd);
@@ -377,6 +446,7 @@ void vbd_after_quiesce(struct vbd *vbd)
 			  "closed by force: what was written since the last "
 			  "good flush may be lost");
 	vbd->disk->ops->stop(vbd->disk);
+	vbd_log_stop(vbd);
 	if (vbd->life == LIFE_CLOSING) {
 		close_now(vbd);
 		return;
@@ -396,6 +466,8 @@ static void resume_failed(struct vbd *vbd, const struct vhd_error *err)
 {
 	vbd->life = LIFE_PAUSED;
 	vbd->resume_failed = true;
+	free(vbd->step.log_new);
+	vbd->step.log_new = NULL;
 	snprintf(vbd->resume_reason, sizeof(vbd->resume_reason), "%s", err->text);
 	if (vbd->op->kind == VBD_OP_PAUSE) {
 		vbd->pauses++;
@@ -430,6 +502,7 @@ static void serve_again(struct vbd *vbd, struct disk *disk)
 	struct vbd_op *op = vbd->op;
 
 	vbd->disk = disk;
+	vbd_log_keep_name(vbd);
 	vbd->read_only = disk->read_only;
 	vbd->resume_failed = false;
 	vbd->size_tried = 0;
@@ -456,7 +529,8 @@ static void resumed(struct vbd *vbd)
 		vbd_finish(vbd);
 		return;
 	}
-	if (!fits(vbd, disk, &err) || attach(vbd, disk, &err) < 0) {
+	if (!fits(vbd, disk, &err) || attach_both(vbd, disk, &err) < 0) {
+		vbd_log_drop(s);
 		if (s->reused)
 			vbd->disk = NULL; /* only close follows; the next try opens anew */
 		resume_failed(vbd, &err);
@@ -474,11 +548,25 @@ static void resumed(struct vbd *vbd)
 	step_start(vbd, work_close, spare_closed);
 }
 
-/* LIFE_RESUMING, the parked disk in vbd->disk or none.  @spec NULL: the same. */
-static void resume(struct vbd *vbd, const char *spec)
+/* LIFE_RESUMING, the parked disk in vbd->disk or none.  @spec, @log NULL: the same. */
+static void resume(struct vbd *vbd, const char *spec, const char *log)
 {
-	vbd->step.disk = vbd->disk;
-	vbd->step.spec = spec ? spec : vbd->spec;
+	struct vbd_step *s = &vbd->step;
+
+	s->disk = vbd->disk;
+	s->spec = spec ? spec : vbd->spec;
+	s->log_given = log != NULL;
+	s->log_new = log && *log ? strdup(log) : NULL;
+	s->log = log ? s->log_new : vbd->log;
+	if (vbd->params.read_only)
+		s->log = NULL;
+	if (log && *log && !s->log_new) {
+		const struct vhd_error err = { .code = -ENOMEM, .text = "out of memory" };
+
+		resume_failed(vbd, &err);
+		vbd_finish(vbd);
+		return;
+	}
 	step_start(vbd, work_open, resumed);
 }
 
@@ -489,7 +577,7 @@ static void begin_unpause(struct vbd *vbd)
 		return;
 	}
 	vbd->life = LIFE_RESUMING;
-	resume(vbd, vbd->op->spec);
+	resume(vbd, vbd->op->spec, vbd->op->log);
 }
 
 /* ── begin, and give up ── */

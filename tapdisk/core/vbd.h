@@ -44,6 +44,9 @@ struct vbd_op {
 	void (*done)(struct vbd_op *op);
 	struct vhd_error err;
 	void *owner;
+	/* Of open and unpause: log of changed blocks (cbt.h); borrowed until done().  NULL: none; of
+	 * unpause: the same as before, if it is still there.  "": none. */
+	const char *log;
 	/* the VBD's */
 	struct vbd *vbd;
 	struct list link;
@@ -59,7 +62,7 @@ struct vbd_watcher { /* of front-ends and control; owner's memory */
 	void (*opened)(struct vbd_watcher *w);	/* has an image now: size and abilities are known */
 	void (*closing)(struct vbd_watcher *w); /* drop clients: no request will be served */
 	void (*resized)(struct vbd_watcher *w);
-	/* "paused", "running", "stalled", "flush-failed", "snapshot", …; text for people */
+	/* "paused", "running", "stalled", "flush-failed", "changes-lost", …; text for people */
 	void (*event)(struct vbd_watcher *w, const char *what, const char *text);
 	struct list link;
 };

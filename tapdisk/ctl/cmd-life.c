@@ -105,7 +105,6 @@ static int refuse_unknown(const struct arguments *args)
 		{ "standby", "standby" },
 		{ "parent-minor", "reading the parents through another tapdisk" },
 		{ "key", "an encrypted image" },
-		{ "changed-log", "a log of changed blocks" },
 	};
 	struct vhd_error err;
 
@@ -116,6 +115,21 @@ static int refuse_unknown(const struct arguments *args)
 			  refused[k].what);
 		return print_error(&err);
 	}
+	return 0;
+}
+
+/* The log's name made absolute, as a parameter of @in.  An exit status. */
+static int add_log(const struct arguments *args, json_t *in)
+{
+	const char *given = arguments_get(args, "changed-log");
+	CLEANUP_FREE char *path = NULL;
+
+	if (!given)
+		return 0;
+	path = *given ? target_path(given) : strdup("");
+	if (!path)
+		return EINVAL;
+	json_object_set_new(in, "changed_log", json_string(path));
 	return 0;
 }
 
@@ -153,8 +167,11 @@ json_t *ctl_open_parameters(const struct arguments *args, const struct target *t
 			json_object_set_new(in, flags[k][1], json_true());
 	if (timeout)
 		json_object_set_new(in, "timeout_ms", json_integer(timeout));
-	*status = 0;
-	return in;
+	*status = add_log(args, in);
+	if (!*status)
+		return in;
+	json_decref(in);
+	return NULL;
 }
 
 static int run_open(struct arguments *args)
@@ -269,6 +286,12 @@ static int run_unpause(struct arguments *args)
 	if (spec)
 		json_object_set_new(in, "args", json_string(spec));
 	json_object_set_new(in, "grow", json_boolean(arguments_has(args, "grow")));
+	status = add_log(args, in);
+	if (status) {
+		json_decref(in);
+		target_close(&target);
+		return status;
+	}
 	return just_call(&target, "Unpause", in, REMOTE_FOREVER);
 }
 
@@ -277,7 +300,7 @@ static const struct option_spec unpause_options[] = {
 	OPTION_MINOR,
 	OPTION_ARGS,
 	{ 0, "grow", NULL, "the image may be larger than the one before" },
-	{ 'c', "changed-log", "FILE", "log of changed blocks" },
+	{ 'c', "changed-log", "FILE", "log of changed blocks from now on; '': none" },
 	{ '2', "secondary", "TYPE:PATH", "mirror writes to it" },
 	{ 'E', "key", NULL, "key of an encrypted image on standard input" },
 	{ 't', "timeout", "SECONDS", "accepted for old scripts; locks are waited for as by open" },

@@ -21,7 +21,7 @@ int ctl_spawn(const char *dir, int *pid);
 		{ 0, "writethrough", NULL, "commit before each answer" },                 \
 		{ 0, "force", NULL, "a hidden image too" },                               \
 		{ 'r', "read-cache", NULL, "cache reads of parents (always done)" },      \
-		{ 'C', "changed-log", "FILE", "log of changed blocks" },                  \
+		{ 'C', "changed-log", "FILE", "log of changed blocks (cbt-util)" },       \
 		{ 'E', "key", NULL, "key of an encrypted image on standard input" },      \
 		{ 'e', "parent-minor", "N", "read the parents through another tapdisk" }, \
 		{ '2', "secondary", "TYPE:PATH", "mirror writes to it" },                 \
