@@ -229,23 +229,39 @@ int cbt_create(const char *path, uint64_t size, bool force, bool dry_run, struct
 
 /* ── changing one ── */
 
+/* Nothing behind the end of the bitmap, neither bits of its last byte nor bytes of a file: a larger
+ * disk would take them for its own. */
+static int tidy(struct cbt *c, struct vhd_error *err)
+{
+	uint64_t end = CBT_HEADER_BYTES + cbt_bitmap_bytes(c->header.size);
+	uint8_t mask = last_mask(c->header.size), last;
+	int rc = 0;
+
+	if (mask != 0xff && end > CBT_HEADER_BYTES) {
+		rc = io_read(c->io, &last, 1, end - 1);
+		if (!rc && (last & ~mask)) {
+			last &= mask;
+			rc = io_write(c->io, &last, 1, end - 1);
+		}
+	}
+	if (!rc && !c->io->device && c->file_bytes > end) {
+		rc = io_truncate(c->io, end);
+		c->file_bytes = rc ? c->file_bytes : end;
+	}
+	return rc < 0 ? error_system(err, rc, "write", c->io->name) : 0;
+}
+
 /* Room for a larger disk: zeros, durable before a header names them. */
 static int make_room(struct cbt *c, uint64_t size, struct vhd_error *err)
 {
 	uint64_t old = cbt_bitmap_bytes(c->header.size), new = cbt_bitmap_bytes(size);
-	uint8_t last;
 	int rc = cbt_whole(c, err);
 
+	if (!rc)
+		rc = tidy(c, err);
 	if (rc < 0)
 		return rc;
 	rc = zero_bits(c->io, old, new - old);
-	if (!rc && old && last_mask(c->header.size) != 0xff) {
-		/* and those in the last byte, which meant nothing */
-		rc = io_read(c->io, &last, 1, CBT_HEADER_BYTES + old - 1);
-		last &= last_mask(c->header.size);
-		if (!rc)
-			rc = io_write(c->io, &last, 1, CBT_HEADER_BYTES + old - 1);
-	}
 	if (!rc)
 		rc = io_sync(c->io);
 	return rc < 0 ? error_system(err, rc, "enlarge", c->io->name) : 0;
@@ -389,18 +405,6 @@ int cbt_coalesce(const char *parent, const char *child, bool dry_run, struct vhd
 
 /* ── servers ── */
 
-static int grow_locked(struct cbt *c, uint64_t size, struct vhd_error *err)
-{
-	int rc;
-
-	if (size <= c->header.size)
-		return 0;
-	rc = make_room(c, size, err);
-	if (!rc)
-		c->header.size = size;
-	return rc;
-}
-
 int cbt_begin(struct cbt *c, uint64_t size, struct vhd_error *err)
 {
 	int rc = lock_take(c->io, LOCK_WRITE, NULL, LOCK_WAIT_MS, NULL, err);
@@ -421,11 +425,24 @@ int cbt_begin(struct cbt *c, uint64_t size, struct vhd_error *err)
 	/* ORDER 20: from here on a crash loses changes */
 	c->header.consistent = false;
 	if (!rc)
-		rc = grow_locked(c, size, err);
-	if (!rc)
+		rc = size > c->header.size ? make_room(c, size, err) : tidy(c, err);
+	if (!rc) {
+		c->header.size = number_max(c->header.size, size);
 		rc = write_header(c, err);
+	}
 	unlock_header(c);
 	return rc;
+}
+
+/* What the file has of the new bits is the server's: nothing of it is touched. */
+static int reach(struct cbt *c, uint64_t size)
+{
+	uint64_t end = CBT_HEADER_BYTES + cbt_bitmap_bytes(size), bytes;
+	int rc = io_size(c->io, &bytes);
+
+	if (!rc && bytes < end)
+		rc = c->io->device ? -ENOSPC : io_truncate(c->io, end);
+	return rc < 0 ? rc : io_sync(c->io);
 }
 
 int cbt_grow(struct cbt *c, uint64_t size, struct vhd_error *err)
@@ -434,9 +451,14 @@ int cbt_grow(struct cbt *c, uint64_t size, struct vhd_error *err)
 
 	if (rc < 0)
 		return rc;
-	rc = grow_locked(c, size, err);
-	if (!rc)
-		rc = write_header(c, err);
+	if (size > c->header.size) {
+		rc = reach(c, size);
+		if (rc < 0)
+			error_system(err, rc, "enlarge", c->io->name);
+		c->header.size = size;
+		if (!rc)
+			rc = write_header(c, err);
+	}
 	unlock_header(c);
 	return rc;
 }

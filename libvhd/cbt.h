@@ -77,7 +77,8 @@ VHD_MUST int cbt_coalesce(const char *parent, const char *child, bool dry_run,
 /* Begin to log the changes of a disk of @size bytes: D is taken, a smaller log grows, and the
  * flag is cleared, durably (ORDER 20).  -VHD_E_ARGUMENT: the log is that of a larger disk. */
 VHD_MUST int cbt_begin(struct cbt *cbt, uint64_t size, struct vhd_error *err);
-/* The disk has grown to @size. */
+/* The disk has grown to @size.  The bits of what is new are the caller's: on a device it has written
+ * them before, all of them; a file that ends before has zeros there. */
 VHD_MUST int cbt_grow(struct cbt *cbt, uint64_t size, struct vhd_error *err);
 /* The bitmap has been written: make it durable, then the flag what it was, unless changes got lost
  * (!@sound).  D is let go by cbt_close. */

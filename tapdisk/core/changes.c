@@ -166,18 +166,19 @@ void changes_stop(struct changes *c)
 static int write_rest(struct changes *c, struct vhd_error *err)
 {
 	uint64_t pages = pages_of(c->bytes);
-	int rc = c->grown ? cbt_grow(&c->cbt, c->size, err) : 0;
+	int rc = 0;
 
-	if (rc < 0)
-		return rc;
 	for (uint64_t p = 0; rc == 0 && p < pages; p++) {
 		uint64_t at = p * PAGE_BYTES;
 
-		if (c->dirty[p] || c->grown)
+		if (c->dirty[p])
 			rc = io_write(c->cbt.io, c->bits + at,
 				      number_min(PAGE_BYTES, c->bytes - at), CBT_HEADER_BYTES + at);
 	}
-	return rc < 0 ? error_system(err, rc, "write", c->cbt.io->name) : 0;
+	if (rc < 0)
+		return error_system(err, rc, "write", c->cbt.io->name);
+	/* all that is new is in the file now: a page that was added was dirty */
+	return c->grown ? cbt_grow(&c->cbt, c->size, err) : 0;
 }
 
 int changes_end(struct changes *c, struct vhd_error *err)
