@@ -1,7 +1,7 @@
 /* vbd-log.c - a VBD's log of changed blocks in the course of its life
  *
  *   step:  log ─► log_opened ─► vbd->changes ─► changes ─► ended
- *          open     attach        stop           end
+ *          open     start         stop           end
  *                     └─ failed: drop ────────────┘
  *
  * Opening and ending block: they are done in the step's thread, before the disk is opened anew and
@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "libvhd/error.h"
 #include "vbd-private.h"
 
 void vbd_log_open(struct vbd_step *s, uint64_t size)
@@ -35,6 +36,23 @@ void vbd_log_end(struct vbd_step *s)
 
 	s->log_err.code = rc;
 	s->changes = NULL;
+}
+
+int vbd_log_start(struct vbd *vbd, struct vhd_error *err)
+{
+	struct vbd_step *s = &vbd->step;
+	int rc = 0;
+
+	if (s->log_opened)
+		rc = changes_start(s->log_opened, vbd->host->engine, vbd_changes_lost, vbd);
+	if (rc < 0) {
+		vbd_log_drop(s);
+		error_system(err, rc, "log to", s->log);
+		return rc;
+	}
+	vbd->changes = s->log_opened;
+	s->log_opened = NULL;
+	return 0;
 }
 
 void vbd_log_stop(struct vbd *vbd)

@@ -165,6 +165,8 @@ void vbd_log_open(struct vbd_step *step, uint64_t size);
 void vbd_log_drop(struct vbd_step *step);
 /* In the step's thread: end what is to be ended. */
 void vbd_log_end(struct vbd_step *step);
+/* What was opened runs; if that fails, it is ended by the next step. */
+VHD_MUST int vbd_log_start(struct vbd *vbd, struct vhd_error *err);
 /* The disk is quiet: its log is ended by the next step. */
 void vbd_log_stop(struct vbd *vbd);
 /* Tell what ending it had to say. */

@@ -162,31 +162,16 @@ static int attach(struct vbd *vbd, struct disk *disk, struct vhd_error *err)
 	return rc;
 }
 
-/* The log that was opened, and the disk.  Whatever is returned, the log is in vbd->changes or to be
- * ended by the next step. */
-static int attach_both(struct vbd *vbd, struct disk *disk, struct vhd_error *err)
+/* The disk, and its log before. */
+static int attach_logged(struct vbd *vbd, struct disk *disk, struct vhd_error *err)
 {
-	struct vbd_step *s = &vbd->step;
-	struct changes *log = s->log_opened;
-	int rc = 0;
+	int rc = vbd_log_start(vbd, err);
 
-	s->log_opened = NULL;
-	if (log)
-		rc = changes_start(log, vbd->host->engine, vbd_changes_lost, vbd);
-	if (rc < 0) {
-		*err = (struct vhd_error){ .code = rc };
-		snprintf(err->text, sizeof(err->text), "cannot log to '%s': %s", s->log,
-			 vhd_strerror(rc));
-		s->changes = log;
-		return rc;
+	if (rc == 0) {
+		rc = attach(vbd, disk, err);
+		if (rc < 0)
+			vbd_log_stop(vbd);
 	}
-	rc = attach(vbd, disk, err);
-	if (rc < 0 && log) {
-		changes_stop(log);
-		s->changes = log;
-	}
-	if (rc == 0)
-		vbd->changes = log;
 	return rc;
 }
 
@@ -250,7 +235,7 @@ static void opened(struct vbd *vbd)
 	if (rc < 0)
 		vbd_op_error(vbd->op, rc, "cannot open '%s': %s", vbd->spec, vhd_strerror(rc));
 	else
-		rc = attach_both(vbd, disk, &vbd->op->err);
+		rc = attach_logged(vbd, disk, &vbd->op->err);
 	if (rc < 0) {
 		s->disk = disk;
 		vbd_log_drop(s);
@@ -529,7 +514,7 @@ static void resumed(struct vbd *vbd)
 		vbd_finish(vbd);
 		return;
 	}
-	if (!fits(vbd, disk, &err) || attach_both(vbd, disk, &err) < 0) {
+	if (!fits(vbd, disk, &err) || attach_logged(vbd, disk, &err) < 0) {
 		vbd_log_drop(s);
 		if (s->reused)
 			vbd->disk = NULL; /* only close follows; the next try opens anew */

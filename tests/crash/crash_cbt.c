@@ -15,8 +15,8 @@
 #include "sys.h"
 
 #define LOGS	 2
-#define BITS_MAX 2048u
-#define BLOCKS	 1000u /* of a disk at first, at most */
+#define BITS_MAX 32768u /* eight sectors */
+#define BLOCKS	 30000u /* of a disk at first, at most */
 
 struct model {
 	const char *name;
@@ -87,8 +87,8 @@ static void set(struct model *m)
 
 	if (scene_below(&s, 2))
 		change.parent = id;
-	if (scene_below(&s, 3) == 0 && blocks_of(size) < BITS_MAX - 64) {
-		size += scene_below(&s, 64) * CBT_BLOCK_BYTES;
+	if (scene_below(&s, 3) == 0 && blocks_of(size) < BITS_MAX - 1000) {
+		size += scene_below(&s, 1000) * CBT_BLOCK_BYTES;
 		change.size = &size;
 		m->other_size = size;
 	}
@@ -140,8 +140,8 @@ static void serve(struct model *m)
 
 	sessions++;
 	scene_must(&s, cbt_open(scene_path(s.now, m->name), true, &c, &err), &err, "open");
-	if (scene_below(&s, 3) == 0 && blocks_of(m->size) < BITS_MAX - 64)
-		m->other_size = m->size + scene_below(&s, 64) * CBT_BLOCK_BYTES;
+	if (scene_below(&s, 3) == 0 && blocks_of(m->size) < BITS_MAX - 1000)
+		m->other_size = m->size + scene_below(&s, 1000) * CBT_BLOCK_BYTES;
 	scene_must(&s, cbt_begin(&c, m->other_size, &err), &err, "begin");
 	m->size = m->other_size;
 	memset(m->memory, 0, sizeof(m->memory));
@@ -150,8 +150,8 @@ static void serve(struct model *m)
 		write_blocks(m);
 		if (scene_below(&s, 2))
 			store(&c, m);
-		if (scene_below(&s, 4) == 0 && blocks_of(m->size) < BITS_MAX - 64) {
-			m->other_size = m->size + scene_below(&s, 64) * CBT_BLOCK_BYTES;
+		if (scene_below(&s, 4) == 0 && blocks_of(m->size) < BITS_MAX - 1000) {
+			m->other_size = m->size + scene_below(&s, 1000) * CBT_BLOCK_BYTES;
 			scene_must(&s, cbt_grow(&c, m->other_size, &err), &err, "grow");
 			m->size = m->other_size;
 		}
