@@ -2,10 +2,6 @@
  *
  * The table is read once, in pieces; what is wrong between two entries is
  * found by bat.c, what is wrong between an entry and metadata or batmap here.
- * Leaked space is what a crash leaves: room for a block or more, between two
- * blocks or behind the last, that has storage but that no entry names.  It is
- * found from the sorted positions; above POSITIONS_MAX blocks only from their
- * number.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,17 +13,16 @@
 #include "base/endian.h"
 #include "base/number.h"
 #include "bat.h"
-#include "batmap.h"
 #include "bitmap.h"
 #include "check.h"
 #include "error.h"
-#include "plan.h"
 
 #define PIECE_ENTRIES (1u << 18)
 #define POSITIONS_MAX (1u << 22)
 
 /* Neighbours with the same fault are one finding: a table of zeros is not a million. */
 enum { RUN_OVER = BAT_TORN + 1, RUNS };
+#define SECTOR_ENTRIES (VHD_SECTOR / 4)
 struct run {
 	bool pending;
 	uint32_t first, last, entry;	 /* blocks; entry of the first */
@@ -39,12 +34,14 @@ struct scan {
 	struct bat_scan *bat;
 	bool again; /* a further pass, for bat.c only */
 	uint64_t allocated;
-	/* entries inside the data area */
-	uint32_t *positions; /* owned */
-	size_t count, room;
-	bool sorted, counted_only;
-	uint64_t sound;
+	struct check_placed placed; /* entries inside the data area */
+	size_t room;
+	bool sorted;
 	struct run runs[RUNS]; /* not reported yet */
+	/* overlaps not reported yet: none, one (whose other is pair_other), both of a pair; 3: many */
+	unsigned pairs;
+	uint32_t pair[2], pair_entry[2], pair_other;
+	int rc; /* of a callback */
 };
 
 bool check_block_sound(const struct check *c, uint32_t entry)
@@ -54,6 +51,16 @@ bool check_block_sound(const struct check *c, uint32_t entry)
 
 	return entry && number_within(offset, length, c->end_offset) &&
 	       !check_hit(c, offset, length);
+}
+
+int check_mark_bad(struct check *c, uint32_t block)
+{
+	if (!c->bad)
+		c->bad = calloc(1, c->entries / 8 + 1);
+	if (!c->bad)
+		return error_system(c->err, -ENOMEM, "check", c->io->name);
+	bits_set(c->bad, block);
+	return 0;
 }
 
 int check_walk_table(struct check *c, check_table_fn *fn, void *arg)
@@ -97,17 +104,30 @@ static void flush_run(struct scan *s, unsigned kind)
 				 .offset = s->c->header.table_offset + 4ull * r->first,
 				 .block = r->first,
 				 .expected = VHD_BAT_UNUSED,
-				 .found = r->entry,
-				 .repairable = kind == BAT_TORN };
-	char more[48] = "";
+				 .found = r->entry };
+	char more[96] = "";
 
 	if (!r->pending)
 		return;
 	r->pending = false;
 	if (r->first != r->last)
 		snprintf(more, sizeof(more), "; so do all blocks up to %u", r->last);
+	if (kind == BAT_TORN)
+		f.repairable = s->c->torn_harmless;
+	else if (kind != BAT_BEYOND_DISK && s->c->found_entry != VHD_BAT_UNUSED) {
+		f.repairable = true; /* it is the only one */
+		f.expected = s->c->found_entry;
+		snprintf(more, sizeof(more), "; its block must be the one at sector %u",
+			 s->c->found_entry);
+	}
 	check_report(s->c, &f, "sector %u %s%s%s%s", r->entry, texts[kind],
 		     kind == RUN_OVER ? " " : "", kind == RUN_OVER ? r->range->name : "", more);
+}
+
+static void flush_runs(struct scan *s)
+{
+	for (unsigned kind = 0; kind < RUNS; kind++)
+		flush_run(s, kind);
 }
 
 static void add_to_run(struct scan *s, unsigned kind, uint32_t block, uint32_t entry,
@@ -132,19 +152,99 @@ static bool inside_by_now(struct check *c, uint32_t entry)
 	       end * VHD_SECTOR <= bytes - VHD_FOOTER_BYTES;
 }
 
+/* For who mends, and for the bitmaps. */
+static void tell(struct scan *s, enum check_fault_kind kind, uint32_t block, uint32_t entry,
+		 uint32_t other)
+{
+	struct check *c = s->c;
+	const struct check_fault fault = { kind, block, entry, other };
+	int rc = kind == CHECK_SPARE ? 0 : check_mark_bad(c, block);
+
+	if (kind == CHECK_LOST) {
+		c->gone++;
+		c->gone_block = block;
+		c->gone_behind |= (uint64_t)entry * VHD_SECTOR >= c->end_offset;
+		if (!c->damaged)
+			c->damaged = calloc(1, c->entries / SECTOR_ENTRIES / 8 + 1);
+		if (c->damaged)
+			bits_set(c->damaged, block / SECTOR_ENTRIES);
+		else
+			rc = -ENOMEM;
+	}
+	c->overlapping += kind == CHECK_OVERLAP;
+	c->spare += kind == CHECK_SPARE;
+	if (!rc && c->more && c->more->fault)
+		rc = c->more->fault(c->more->arg, &fault);
+	if (rc < 0)
+		s->rc = rc;
+}
+
+/* Only behind all other blocks it is one that a growth left unfinished; over others it is lost. */
+static void tell_torn(struct scan *s, uint32_t block, uint32_t entry)
+{
+	s->c->torn++;
+	s->c->torn_block = block;
+	s->c->torn_entry = entry;
+	tell(s, CHECK_TORN, block, entry, UINT32_MAX);
+}
+
 static void report_overlap(struct scan *s, uint32_t block, uint32_t entry, uint32_t other)
 {
+	struct check *c = s->c;
 	struct vhd_finding f = { .code = -VHD_E_BAT_OVERLAP,
 				 .severity = VHD_DAMAGE,
 				 .has = VHD_HAS_OFFSET | VHD_HAS_BLOCK,
-				 .offset = s->c->header.table_offset + 4ull * block,
+				 .offset = c->header.table_offset + 4ull * block,
 				 .block = block,
-				 .found = entry };
+				 .found = entry,
+				 .repairable = c->found_entry != VHD_BAT_UNUSED };
+	char more[64] = "";
 
+	if (f.repairable)
+		snprintf(more, sizeof(more), "; that of block %u must be at sector %u",
+			 c->gone_block, c->found_entry);
 	if (other != UINT32_MAX)
-		check_report(s->c, &f, "sector %u shares space with block %u", entry, other);
+		check_report(c, &f, "sector %u shares space with block %u%s", entry, other, more);
 	else
-		check_report(s->c, &f, "sector %u shares space with another block", entry);
+		check_report(c, &f, "sector %u shares space with another block", entry);
+}
+
+static void flush_pair(struct scan *s)
+{
+	for (unsigned i = 0; i < s->pairs && i < 2; i++)
+		report_overlap(s, s->pair[i], s->pair_entry[i], s->pair[!i]);
+}
+
+/* The first pair is kept until it is known to be the only one. */
+static void overlap(struct scan *s, uint32_t block, uint32_t entry, uint32_t other)
+{
+	if (s->pairs < 2 && (!s->pairs || (other == s->pair[0] && block == s->pair_other))) {
+		s->pair[s->pairs] = block;
+		s->pair_entry[s->pairs++] = entry;
+		s->pair_other = other;
+	} else {
+		if (s->pairs < 3)
+			flush_pair(s);
+		s->pairs = 3;
+		report_overlap(s, block, entry, other);
+	}
+	tell(s, CHECK_OVERLAP, block, entry, other);
+}
+
+/* One of the two was told to lie over metadata: that the other one is there, too, is no news. */
+static bool over_metadata(struct scan *s, uint32_t entry, uint32_t other)
+{
+	struct check *c = s->c;
+	uint64_t length = (uint64_t)bitmap_stride(c->block_sectors) * VHD_SECTOR;
+	uint8_t raw[4];
+
+	if (!c->gone)
+		return false;
+	if (check_hit(c, (uint64_t)entry * VHD_SECTOR, length))
+		return true;
+	return other != UINT32_MAX &&
+	       io_read(c->io, raw, sizeof(raw), c->header.table_offset + 4ull * other) == 0 &&
+	       check_hit(c, (uint64_t)be32_load(raw) * VHD_SECTOR, length);
 }
 
 static void on_fault(void *arg, enum bat_fault fault, uint32_t block, uint32_t entry,
@@ -153,51 +253,45 @@ static void on_fault(void *arg, enum bat_fault fault, uint32_t block, uint32_t e
 	struct scan *s = arg;
 
 	if (fault == BAT_OVERLAP) {
-		report_overlap(s, block, entry, other);
+		if (!over_metadata(s, entry, other))
+			overlap(s, block, entry, other);
 		return;
 	}
 	if ((fault == BAT_OUTSIDE || fault == BAT_TORN) && inside_by_now(s->c, entry))
 		return;
 	add_to_run(s, fault, block, entry, NULL);
+	if (fault == BAT_TORN)
+		tell_torn(s, block, entry);
+	else
+		tell(s, fault == BAT_BEYOND_DISK ? CHECK_SPARE : CHECK_LOST, block, entry,
+		     UINT32_MAX);
 }
 
 /* ── one pass over the table ── */
 
 static int remember(struct scan *s, uint32_t entry)
 {
-	s->sound++;
-	if (s->counted_only)
+	s->placed.sound++;
+	if (s->placed.counted_only)
 		return 0;
-	if (s->count == s->room) {
+	if (s->placed.count == s->room) {
 		size_t room = s->room ? 2 * s->room : 4096;
 		uint32_t *bigger;
 
 		if (room > POSITIONS_MAX) {
-			s->counted_only = true;
+			s->placed.counted_only = true;
 			return 0;
 		}
-		bigger = realloc(s->positions, room * sizeof(*bigger));
+		bigger = realloc(s->placed.list, room * sizeof(*bigger));
 		if (!bigger)
 			return -ENOMEM;
-		s->positions = bigger;
+		s->placed.list = bigger;
 		s->room = room;
 	}
-	if (s->count && s->positions[s->count - 1] > entry)
+	if (s->placed.count && s->placed.list[s->placed.count - 1] > entry)
 		s->sorted = false;
-	s->positions[s->count++] = entry;
+	s->placed.list[s->placed.count++] = entry;
 	return 0;
-}
-
-static void report_stale_bit(struct scan *s, uint32_t block)
-{
-	struct vhd_finding f = { .code = -VHD_E_BATMAP,
-				 .severity = VHD_DAMAGE,
-				 .has = VHD_HAS_OFFSET | VHD_HAS_BLOCK,
-				 .offset = s->c->batmap_offset + block / 8,
-				 .block = block,
-				 .repairable = true };
-
-	check_report(s->c, &f, "the batmap calls it complete, but it is not allocated");
 }
 
 static int take_entry(struct scan *s, uint32_t block, uint32_t entry)
@@ -212,7 +306,8 @@ static int take_entry(struct scan *s, uint32_t block, uint32_t entry)
 		hit = check_hit(c, offset, length);
 	if (hit && entry) { /* entry 0 is bat.c's to report */
 		add_to_run(s, RUN_OVER, block, entry, hit);
-		return 0;
+		tell(s, CHECK_LOST, block, entry, UINT32_MAX);
+		return s->rc;
 	}
 	if (!entry || !number_within(offset, length, c->end_offset))
 		return 0;
@@ -230,13 +325,13 @@ static int scan_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t co
 
 		if (entry != VHD_BAT_UNUSED)
 			rc = take_entry(s, first + i, entry);
-		else if (batmap && bits_test(batmap, i))
-			report_stale_bit(s, first + i);
+		else if (batmap && bits_test(batmap, i) && !s->placed.stale++)
+			s->placed.stale_block = first + i;
 		if (rc < 0)
 			return rc;
 	}
 	bat_scan_feed(s->bat, first, raw, count);
-	return check_progress(s->c, 4ull * (first + count), 4ull * s->c->entries);
+	return s->rc ? s->rc : check_progress(s->c, 4ull * (first + count), 4ull * s->c->entries);
 }
 
 static int scan_table(struct scan *s)
@@ -257,143 +352,9 @@ static int scan_table(struct scan *s)
 		s->again = true;
 	} while (rc >= 0 && bat_scan_again(s->bat));
 	bat_scan_end(s->bat, &totals);
-	for (unsigned kind = 0; kind < RUNS; kind++)
-		flush_run(s, kind);
 	if (totals.end_sector != shape.first_sector)
 		c->data_end = number_max(c->data_end, totals.end_sector * VHD_SECTOR);
 	return rc;
-}
-
-/* ── leaked space ── */
-
-struct leaks {
-	struct check *c;
-	uint64_t least;		 /* bytes: smaller gaps are alignment */
-	uint64_t spare;		 /* bytes behind the metadata that are kept free on purpose */
-	uint64_t keep, keep_end; /* room of two batmaps, used in turn */
-	uint64_t data, data_end; /* where the file has storage, asked last */
-	uint64_t first, bytes;
-	int rc;
-};
-
-/* Nobody names [from, to): how much of it has storage? */
-static void leak_piece(struct leaks *l, uint64_t from, uint64_t to)
-{
-	if (to < from || to - from < l->least || l->rc < 0)
-		return;
-	if (from < l->keep_end && to > l->keep) {
-		leak_piece(l, from, l->keep);
-		leak_piece(l, l->keep_end, to);
-		return;
-	}
-	/* storage is given in pages: those at the edges belong to the neighbours */
-	from = number_round_up(from, VHD_ALIGN);
-	to = number_round_down(to, VHD_ALIGN);
-	while (from < to) {
-		if (from >= l->data_end) {
-			l->rc = io_data(l->c->io, from, &l->data, &l->data_end);
-			if (l->rc < 0 || l->data >= l->data_end)
-				return;
-		}
-		from = number_max(from, l->data);
-		if (from >= to)
-			return;
-		if (!l->bytes)
-			l->first = from;
-		l->bytes += number_min(to, l->data_end) - from;
-		from = number_min(to, l->data_end);
-	}
-}
-
-/* A gap between blocks, in which metadata may lie. */
-static void leak_gap(struct leaks *l, uint64_t from, uint64_t to)
-{
-	for (unsigned i = 0; i < l->c->range_count; i++) {
-		const struct check_range *r = &l->c->ranges[i];
-
-		if (from >= to || r->offset >= to)
-			break;
-		if (r->offset + r->length <= from)
-			continue;
-		leak_piece(l, from, r->offset);
-		from = r->offset + r->length;
-	}
-	if (from >= l->keep && from < l->keep_end)
-		from = l->keep_end;
-	leak_piece(l, from + l->spare, to);
-}
-
-static int compare_positions(const void *a, const void *b)
-{
-	const uint32_t *x = a, *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-static void find_leaks(struct scan *s, struct leaks *l)
-{
-	struct check *c = s->c;
-	uint64_t stride = (uint64_t)bitmap_stride(c->block_sectors) * VHD_SECTOR;
-	/* the first gap holds the metadata; no block may lie before the table, so nothing there
-	 * was lost by one */
-	uint64_t at = number_max(VHD_FOOTER_BYTES, c->header.table_offset);
-
-	l->least = stride;
-	/* ours: the slot of a child, and the first footer, behind which blocks are placed; the
-	 * place of the next batmap */
-	if (footer_has_batmap(&c->footer)) {
-		uint64_t map = (uint64_t)batmap_sectors(c->header.max_entries) * VHD_SECTOR;
-
-		l->spare = VHD_FOOTER_BYTES +
-			   (c->footer.type == VHD_TYPE_DIFFERENCING ? PLAN_SLOT_BYTES : 0);
-		l->keep = batmap_header_offset(c->header.table_offset, c->header.max_entries) +
-			  VHD_BATMAP_HEADER_BYTES;
-		l->keep_end = l->keep + 2 * map;
-	}
-	if (s->counted_only) {
-		/* at most this is padding: the page before each block */
-		uint64_t named = s->sound * (stride + VHD_ALIGN);
-		uint64_t span = c->data_end - (c->header.table_offset + 4ull * c->entries);
-
-		l->first = c->header.table_offset;
-		l->bytes = span > named ? span - named : 0;
-		return;
-	}
-	if (!s->sorted)
-		qsort(s->positions, s->count, sizeof(*s->positions), compare_positions);
-	for (size_t i = 0; i < s->count; i++) {
-		uint64_t block = (uint64_t)s->positions[i] * VHD_SECTOR;
-
-		if (block > at)
-			leak_gap(l, at, block);
-		at = block + stride;
-		l->spare = 0;
-	}
-	if (!c->io->device) /* there the footer is at the end, whatever is before it */
-		leak_gap(l, number_max(at, c->data_end), c->end_offset);
-}
-
-static int report_leaks(struct scan *s)
-{
-	struct check *c = s->c;
-	struct leaks l = { .c = c };
-	struct vhd_finding f = { .code = -VHD_E_LEAKED,
-				 .severity = VHD_NOTE,
-				 .has = VHD_HAS_OFFSET | VHD_HAS_VALUES,
-				 .repairable = true };
-
-	find_leaks(s, &l);
-	if (l.rc < 0)
-		return error_system(c->err, l.rc, "read", c->io->name);
-	c->result->leaked_bytes += l.bytes;
-	f.offset = l.first;
-	f.found = l.bytes;
-	if (l.bytes)
-		check_report(c, &f,
-			     "%llu bytes of space are leaked: no block uses them, no data is "
-			     "missing",
-			     (unsigned long long)l.bytes);
-	return 0;
 }
 
 /* End of the metadata that lies before any block: where data can begin. */
@@ -406,6 +367,41 @@ static uint64_t metadata_end(const struct check *c)
 	return end;
 }
 
+static int compare_positions(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+static void flush_all(struct scan *s)
+{
+	flush_runs(s);
+	if (s->pairs < 3)
+		flush_pair(s);
+}
+
+/* What is known only when all entries are. */
+static int judge_faults(struct scan *s)
+{
+	struct check *c = s->c;
+	int rc = s->rc;
+
+	if (!s->placed.counted_only && !s->sorted)
+		qsort(s->placed.list, s->placed.count, sizeof(*s->placed.list), compare_positions);
+	if (!rc && c->torn == 1)
+		rc = check_torn(c);
+	if (!rc && c->gone == 1 && !c->torn && !c->overlapping && !s->placed.counted_only)
+		rc = check_find_block(c, s->placed.list, s->placed.count, false);
+	else if (!rc && s->pairs == 2 && !c->gone && !c->torn && !c->spare &&
+		 !s->placed.counted_only)
+		rc = check_find_owner(c, s->placed.list, s->placed.count, s->pair);
+	flush_all(s);
+	if (!rc && c->damaged)
+		rc = check_doubts(c);
+	return rc;
+}
+
 int check_blocks(struct check *c)
 {
 	struct scan s = { .c = c, .sorted = true };
@@ -415,9 +411,14 @@ int check_blocks(struct check *c)
 	if (!c->has_table)
 		return 0;
 	rc = scan_table(&s);
+	c->allocated = s.allocated;
 	c->result->allocated_blocks += s.allocated;
 	if (!rc)
-		rc = report_leaks(&s);
-	free(s.positions);
+		rc = judge_faults(&s);
+	else
+		flush_all(&s);
+	if (!rc)
+		rc = check_leaks(c, &s.placed);
+	free(s.placed.list);
 	return rc;
 }

@@ -153,8 +153,7 @@ static void lose(struct check *c, const struct place *end)
 					.severity = c->options->ignore_footer ? VHD_NOTE :
 										VHD_DAMAGE,
 					.has = VHD_HAS_OFFSET,
-					.offset = c->end_offset,
-					.repairable = true };
+					.offset = c->end_offset };
 	if (end->torn)
 		snprintf(c->lost_text, sizeof(c->lost_text),
 			 "the end footer is marked as in use: a server uses the image, or did not "
@@ -212,10 +211,13 @@ static int without_end(struct check *c, const struct place *end)
 	if (!copy.rc && footer_is_sparse(&copy.footer)) {
 		c->has_footer = true;
 		c->footer = copy.footer;
+		c->copy_place = CHECK_PLACE_GOOD;
 		lose(c, end);
 		check_fields(c, &copy.footer);
-		if (end->rc == -VHD_E_NOT_VHD && !end->torn) /* may well be data */
+		if (end->rc == -VHD_E_NOT_VHD && !end->torn) { /* may well be data */
 			c->end_offset = number_round_down(c->file_bytes, VHD_SECTOR);
+			c->over_data = true;
+		}
 		rc = seek_stray(c, &copy.footer);
 		c->footer = copy.footer;
 		return rc;
@@ -246,11 +248,22 @@ static bool leads_to_header(struct check *c, const struct vhd_footer *footer)
 	       !header_decode(raw, &header, NULL);
 }
 
-static void report_disagree(struct check *c, const struct vhd_finding *f)
+/* Which of two valid footers is in force when they contradict each other: the caller's choice, for
+ * mending; else the end footer. */
+static void report_contradiction(struct check *c, struct vhd_finding *f,
+				 const struct vhd_footer *copy)
 {
+	c->copy_place = CHECK_PLACE_DIFFERS;
+	if (c->more && c->more->copy_wins) {
+		c->footer = *copy;
+		c->copy_place = CHECK_PLACE_GOOD;
+		c->end_place = CHECK_PLACE_DIFFERS;
+	}
+	f->repairable = c->more && (c->more->copy_wins || c->more->end_wins);
 	check_report(c, f,
-		     "the two footers are valid but disagree about the disk; decide "
-		     "which one is right before anything is written");
+		     "the two footers are valid but disagree about the disk; decide which one is "
+		     "right before anything is written: vhd-util repair --end-footer or "
+		     "--backup-footer");
 }
 
 static int compare_copy(struct check *c)
@@ -264,6 +277,7 @@ static int compare_copy(struct check *c)
 
 	if (rc < 0)
 		return rc;
+	c->copy_place = copy.rc < 0 ? CHECK_PLACE_BAD : CHECK_PLACE_GOOD;
 	if (copy.rc < 0) {
 		if (copy.rc == -VHD_E_NOT_VHD)
 			check_report(c, &f,
@@ -283,19 +297,33 @@ static int compare_copy(struct check *c)
 	case FOOTER_SAME:
 		break;
 	case FOOTER_DIFF_BENIGN: /* ORDER 13: a change stopped between its two writes */
+		if (c->more && c->more->copy_wins) {
+			c->footer = copy.footer;
+			c->end_place = CHECK_PLACE_STALE;
+		} else {
+			c->copy_place = CHECK_PLACE_STALE;
+		}
 		f.severity = VHD_NOTE;
 		check_report(c, &f,
 			     "the two footers differ in what a change in progress may leave; "
 			     "the next writer makes them equal");
 		/* a new parent beside a server, stopped within the header */
-		if (!leads_to_header(c, &c->footer) && leads_to_header(c, &copy.footer))
+		if (!leads_to_header(c, &c->footer) && leads_to_header(c, &copy.footer)) {
 			c->footer = copy.footer;
+			c->copy_place = CHECK_PLACE_GOOD;
+			c->end_place = CHECK_PLACE_STALE;
+		}
 		break;
-	case FOOTER_DIFF_SIZE: /* check_sizes */
-		c->other_size = copy.footer.current_size;
-		break;
+	case FOOTER_DIFF_SIZE:
+		if (!c->more || !(c->more->copy_wins || c->more->end_wins)) {
+			c->other = copy.footer;
+			c->other_size = copy.footer.current_size; /* check_sizes */
+			c->copy_place = CHECK_PLACE_DIFFERS;
+			break;
+		}
+		/* fall through */
 	default:
-		report_disagree(c, &f);
+		report_contradiction(c, &f, &copy.footer);
 		break;
 	}
 	return 0;
@@ -326,7 +354,7 @@ int check_sizes(struct check *c)
 	if (rc < 0)
 		return rc;
 	if (!c->has_table || growth_is_same(&g, c->io) != 1) {
-		report_disagree(c, &f);
+		report_contradiction(c, &f, &c->other);
 		return 0;
 	}
 	f.severity = VHD_NOTE;
@@ -335,6 +363,14 @@ int check_sizes(struct check *c)
 		"its growth stopped between the two footers: %llu bytes at the end, %llu in the "
 		"copy; the next writer takes the larger one",
 		(unsigned long long)c->footer.current_size, (unsigned long long)c->other_size);
+	c->copy_place = CHECK_PLACE_STALE;
+	if (c->other_size > c->footer.current_size) {
+		c->footer = c->other;
+		c->copy_place = CHECK_PLACE_GOOD;
+		c->end_place = CHECK_PLACE_STALE;
+		c->blocks = (uint32_t)number_min(number_div_up(c->other_size, c->header.block_size),
+						 c->entries);
+	}
 	return 0;
 }
 
@@ -359,6 +395,9 @@ int check_footers(struct check *c)
 	rc = load_place(c, c->end_offset, length, &end);
 	if (rc < 0)
 		return rc;
+	c->end_place = end.rc < 0		  ? CHECK_PLACE_BAD :
+		       length == VHD_FOOTER_BYTES ? CHECK_PLACE_GOOD :
+						    CHECK_PLACE_SHORT;
 	if (end.rc < 0)
 		return without_end(c, &end);
 	c->has_footer = c->has_end = true;
@@ -366,7 +405,8 @@ int check_footers(struct check *c)
 	f = (struct vhd_finding){ .code = -VHD_E_FOOTER_FIELD,
 				  .severity = VHD_NOTE,
 				  .has = VHD_HAS_OFFSET,
-				  .offset = c->end_offset };
+				  .offset = c->end_offset,
+				  .repairable = true };
 	if (length != VHD_FOOTER_BYTES)
 		check_report(c, &f, "the footer has 511 bytes, as very old programs wrote it");
 	check_fields(c, &c->footer);
@@ -380,6 +420,11 @@ void check_end_footer(struct check *c)
 {
 	if (!c->lost.code)
 		return;
+	/* where a block is cut off, a footer behind what is left would lie in the block; the place
+	 * of a fixed image's footer is where its disk ends, whatever follows */
+	c->lost.repairable = footer_is_sparse(&c->footer) && c->has_header && !c->header_unsound &&
+			     !c->footer.poisoned && !c->gone_behind &&
+			     (!c->torn || c->torn_harmless);
 	if (c->has_stray && c->stray_offset >= c->data_end) {
 		c->lost.code = -VHD_E_TRAILING;
 		c->lost.offset = c->stray_offset;

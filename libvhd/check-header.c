@@ -4,6 +4,7 @@
  * Leaves the list of metadata ranges, against which blocks are compared.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,7 @@
 #include "base/number.h"
 #include "batmap.h"
 #include "check.h"
+#include "error.h"
 #include "locator.h"
 #include "utf16.h"
 
@@ -34,14 +36,16 @@ static void add_range(struct check *c, uint64_t offset, uint64_t length, const c
 	c->ranges[i] = (struct check_range){ offset, length, name };
 }
 
-static void report_decoding(struct check *c, int code, uint64_t base, const struct vhd_error *e)
+static void report_decoding(struct check *c, int code, uint64_t base, const struct vhd_error *e,
+			    bool repairable)
 {
 	struct vhd_finding f = { .code = code,
 				 .severity = VHD_DAMAGE,
 				 .has = e->has | VHD_HAS_OFFSET,
 				 .offset = base + (e->has & VHD_HAS_OFFSET ? e->offset : 0),
 				 .expected = e->expected,
-				 .found = e->found };
+				 .found = e->found,
+				 .repairable = repairable };
 
 	check_report(c, &f, "%s", e->text);
 }
@@ -76,8 +80,31 @@ static int check_locator_text(struct check *c, unsigned i, struct vhd_finding *f
 	return rc >= 0;
 }
 
-/* 1: it names a parent; 0: not; negative. */
-static int check_locator(struct check *c, unsigned i)
+/* Is there a way to the parent beside the entries that make no sense? */
+static bool another_way(const struct check *c)
+{
+	char name[3 * VHD_NAME_UNITS + 1];
+
+	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
+		const struct vhd_locator_entry *e = &c->header.locators[i];
+
+		if (locator_usable(e, c->file_bytes) && !check_hit(c, e->offset, e->length))
+			return true;
+	}
+	return utf16_decode(c->header.parent_name, VHD_NAME_UNITS, UTF16_BE, name, sizeof(name)) >
+	       0;
+}
+
+/* The entry names bytes that are no text of its own: it says nothing that could be lost. */
+static bool can_clear(struct check *c, unsigned i, bool other)
+{
+	if (other && !c->footer.poisoned)
+		c->clear_locators |= (uint8_t)(1u << i);
+	return other && !c->footer.poisoned;
+}
+
+/* @other: see another_way().  1: it names a parent; 0: not; negative. */
+static int check_locator(struct check *c, unsigned i, bool other)
 {
 	static const char *const names[VHD_LOCATORS] = {
 		"parent locator 0", "parent locator 1", "parent locator 2", "parent locator 3",
@@ -103,6 +130,7 @@ static int check_locator(struct check *c, unsigned i)
 	}
 	if (!entry->length || !number_within(entry->offset, entry->length, c->file_bytes) ||
 	    (entry->code != LOCATOR_MAC && !locator_usable(entry, c->file_bytes))) {
+		f.repairable = can_clear(c, i, other);
 		check_report(c, &f,
 			     "parent locator %u (%s) claims %u bytes at offset %llu, which cannot "
 			     "be; it is skipped",
@@ -115,6 +143,7 @@ static int check_locator(struct check *c, unsigned i)
 		hit = &end_footer;
 	if (hit) {
 		f.severity = VHD_DAMAGE;
+		f.repairable = can_clear(c, i, other);
 		check_report(c, &f,
 			     "the text of parent locator %u (%s) at offset %llu lies over the %s",
 			     i, code, (unsigned long long)entry->offset, hit->name);
@@ -131,11 +160,12 @@ static int check_locators(struct check *c)
 				 .has = VHD_HAS_OFFSET,
 				 .offset = c->footer.data_offset + HEADER_PARENT_NAME };
 	char name[3 * VHD_NAME_UNITS + 1];
+	bool other = another_way(c);
 	unsigned usable = 0;
 	int rc;
 
 	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
-		rc = check_locator(c, i);
+		rc = check_locator(c, i, other);
 		if (rc < 0)
 			return rc;
 		usable += (unsigned)rc;
@@ -209,12 +239,15 @@ static int check_batmap_map(struct check *c, const struct vhd_batmap_header *h, 
 			     hit ? hit->name : "the file");
 		return 0;
 	}
-	add_range(c, h->offset, bytes, "batmap");
 	rc = sum_batmap(c, h, bytes, &good, &zero);
 	if (rc < 0)
 		return rc;
+	/* as for readers: a map that is not right there lies nowhere */
+	if (good) {
+		add_range(c, h->offset, bytes, "batmap");
+		c->batmap_offset = h->offset;
+	}
 	c->has_batmap = good;
-	c->batmap_offset = h->offset;
 	f.offset = at + BATMAP_CHECKSUM;
 	if (!good) {
 		/* ORDER 10: zeroed before its header is written; says nothing, hides nothing */
@@ -228,11 +261,9 @@ static int check_batmap_map(struct check *c, const struct vhd_batmap_header *h, 
 static int check_batmap(struct check *c)
 {
 	uint64_t at = batmap_header_offset(c->header.table_offset, c->header.max_entries);
-	struct vhd_finding f = { .code = -VHD_E_BATMAP,
-				 .severity = VHD_DAMAGE,
-				 .has = VHD_HAS_OFFSET,
-				 .offset = at,
-				 .repairable = true };
+	struct vhd_finding f = {
+		.code = -VHD_E_BATMAP, .severity = VHD_DAMAGE, .has = VHD_HAS_OFFSET, .offset = at
+	};
 	uint8_t raw[VHD_BATMAP_HEADER_BYTES];
 	struct vhd_batmap_header h;
 	struct vhd_error e = { 0 };
@@ -255,7 +286,7 @@ static int check_batmap(struct check *c)
 	rc = batmap_decode(raw, &h, &e);
 	if (rc < 0) {
 		if (footer_has_batmap(&c->footer))
-			report_decoding(c, rc, at, &e);
+			report_decoding(c, rc, at, &e, true);
 		return 0;
 	}
 	add_range(c, at, sizeof(raw), "batmap header");
@@ -319,57 +350,118 @@ static void place_table(struct check *c)
 			  "block table");
 }
 
-/* Decode; a header that is wrong in its checksum alone is used all the same. */
-static int decode_header(struct check *c, uint8_t raw[VHD_HEADER_BYTES])
+/* What the header must have been; false: nobody can tell. */
+static int rebuild(struct check *c, bool *found, const char **why)
 {
-	uint64_t offset = c->footer.data_offset;
-	struct vhd_error e = { 0 };
-	int rc = header_decode(raw, &c->header, &e);
+	struct rebuild_spec spec = { .io = c->io,
+				     .footer = &c->footer,
+				     .file_bytes = c->file_bytes,
+				     .has_end = c->has_end,
+				     .end_offset = c->end_offset };
+	int rc;
 
-	if (rc < 0)
-		report_decoding(c, rc, offset, &e);
-	if (rc != -VHD_E_HEADER_CHECKSUM)
-		return rc;
-	be32_store(raw + HEADER_CHECKSUM, header_checksum(raw));
-	memset(&e, 0, sizeof(e));
-	rc = header_decode(raw, &c->header, &e);
-	if (rc < 0)
-		report_decoding(c, rc, offset, &e);
-	return rc;
+	if (c->more) {
+		spec.parent_id = c->more->parent_id;
+		spec.parent_time = c->more->parent_time;
+		spec.parent_name = c->more->parent_name;
+	}
+	rc = rebuild_header(&spec, &c->rebuilt, why);
+	if (rc < 0 && rc != -ENOMEM)
+		return error_system(c->err, rc, "read", c->io->name);
+	*found = rc > 0 && !c->footer.poisoned;
+	if (!*found)
+		c->rebuilt.how = REBUILD_NOTHING;
+	else
+		c->header = c->rebuilt.header;
+	return rc < 0 ? rc : 0;
 }
 
-int check_header(struct check *c)
+/* A header that is wrong in its checksum alone is used all the same, to look further. */
+static int decode_unsummed(struct check *c, uint8_t raw[VHD_HEADER_BYTES], struct vhd_error *e)
+{
+	be32_store(raw + HEADER_CHECKSUM, header_checksum(raw));
+	memset(e, 0, sizeof(*e));
+	return header_decode(raw, &c->header, e);
+}
+
+static int decode_header(struct check *c, uint8_t raw[VHD_HEADER_BYTES], bool *usable)
 {
 	uint64_t offset = c->footer.data_offset;
 	uint64_t fits_bytes = c->has_end ? c->file_bytes : c->file_bytes + VHD_FOOTER_BYTES;
+	struct vhd_error e = { 0 };
+	const char *why = "";
+	bool found;
+	int rc = header_decode(raw, &c->header, &e), fit, code;
+
+	*usable = !rc;
+	fit = rc ? 0 : header_fits(&c->header, offset, c->footer.current_size, fits_bytes, &e);
+	code = rc ? rc : fit;
+	if (!code)
+		return 0;
+	rc = rebuild(c, &found, &why);
+	if (rc < 0)
+		return rc;
+	if (!found)
+		snprintf(e.text + strlen(e.text), sizeof(e.text) - strlen(e.text), " (%s)", why);
+	report_decoding(c, code, offset, &e, found);
+	c->header_unsound = !found;
+	if (found) {
+		*usable = true;
+	} else if (code == -VHD_E_HEADER_CHECKSUM) {
+		rc = decode_unsummed(c, raw, &e);
+		*usable = !rc;
+		if (rc < 0)
+			report_decoding(c, rc, offset, &e, false);
+		else if ((rc = header_fits(&c->header, offset, c->footer.current_size, fits_bytes,
+					   &e)) < 0)
+			report_decoding(c, rc, offset, &e, false);
+	}
+	return 0;
+}
+
+/* The footers name a place where no header can be: 1 when it is found elsewhere. */
+static int misplaced_header(struct check *c)
+{
 	struct vhd_finding f = { .code = -VHD_E_HEADER_FIELD,
 				 .severity = VHD_DAMAGE,
 				 .has = VHD_HAS_OFFSET | VHD_HAS_VALUES,
 				 .offset = c->end_offset + FOOTER_DATA_OFFSET,
 				 .expected = c->file_bytes,
-				 .found = offset };
+				 .found = c->footer.data_offset };
+	const char *why;
+	int rc = rebuild(c, &f.repairable, &why);
+
+	if (rc < 0)
+		return rc;
+	check_report(c, &f,
+		     "the footer places the header at offset %llu, the file has %llu "
+		     "bytes",
+		     (unsigned long long)c->footer.data_offset, (unsigned long long)c->file_bytes);
+	return f.repairable;
+}
+
+int check_header(struct check *c)
+{
+	uint64_t offset = c->footer.data_offset;
 	uint8_t raw[VHD_HEADER_BYTES];
-	struct vhd_error e = { 0 };
+	bool usable = false;
 	int rc;
 
 	if (!number_within(offset, VHD_HEADER_BYTES, c->file_bytes)) {
-		check_report(c, &f,
-			     "the footer places the header at offset %llu, the file has %llu "
-			     "bytes",
-			     (unsigned long long)offset, (unsigned long long)c->file_bytes);
-		return 0;
+		rc = misplaced_header(c);
+		usable = rc > 0;
+	} else {
+		rc = check_read(c, raw, sizeof(raw), offset);
+		if (!rc)
+			rc = decode_header(c, raw, &usable);
 	}
-	rc = check_read(c, raw, sizeof(raw), offset);
-	if (rc < 0)
+	if (rc < 0 || !usable)
 		return rc;
-	if (decode_header(c, raw) < 0)
-		return 0;
+	if (c->rebuilt.how)
+		offset = c->rebuilt.offset;
 	c->has_header = true;
 	add_range(c, 0, VHD_FOOTER_BYTES, "footer copy");
 	add_range(c, offset, VHD_HEADER_BYTES, "header");
-	rc = header_fits(&c->header, offset, c->footer.current_size, fits_bytes, &e);
-	if (rc < 0)
-		report_decoding(c, rc, offset, &e);
 	check_header_fields(c);
 	place_table(c);
 	rc = c->has_table ? check_batmap(c) : 0;

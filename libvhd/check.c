@@ -30,12 +30,23 @@ struct walk {
 
 /* ── what the steps use ── */
 
+/* Under a header that cannot be right nothing is mended but footers; while a resize is
+ * under way not even those. */
+static bool may_be_mended(const struct check *c, int code)
+{
+	if (c->footer.poisoned)
+		return false;
+	return !c->header_unsound || code == -VHD_E_FOOTER_MISSING ||
+	       code == -VHD_E_FOOTERS_DIFFER || code == -VHD_E_FOOTER_FIELD;
+}
+
 void check_report(struct check *c, const struct vhd_finding *what, const char *format, ...)
 {
 	struct vhd_finding f = *what;
 	char text[1024], place[64] = "", block[32] = "", fact[900];
 	va_list args;
 
+	f.repairable = f.repairable && may_be_mended(c, f.code);
 	if (f.severity == VHD_DAMAGE) {
 		c->damages++;
 		c->result->damages++;
@@ -77,9 +88,27 @@ int check_progress(struct check *c, uint64_t done_bytes, uint64_t total_bytes)
 	return 0;
 }
 
+void check_begin(struct check *c, const struct vhd_check_options *options,
+		 struct vhd_check_result *result, struct vhd_io *io, const char *file,
+		 struct vhd_error *err)
+{
+	*c = (struct check){ .options = options,
+			     .result = result,
+			     .err = err,
+			     .io = io,
+			     .file = file,
+			     .found_entry = VHD_BAT_UNUSED };
+}
+
+void check_release(struct check *c)
+{
+	free(steal_ptr(&c->bad));
+	free(steal_ptr(&c->damaged));
+}
+
 /* ── one image ── */
 
-static int check_structures(struct check *c)
+int check_structures(struct check *c)
 {
 	int rc = check_footers(c);
 
@@ -125,11 +154,12 @@ static int check_image(struct check *c)
 					  "the file ends before metadata that it names");
 		rc = 0;
 	}
-	if (rc < 0 || !c->has_footer || !c->top)
-		return rc;
-	report_coalescing(c);
-	check_target(c);
-	return 0;
+	if (!rc && c->has_footer && c->top) {
+		report_coalescing(c);
+		check_target(c);
+	}
+	check_release(c);
+	return rc;
 }
 
 /* ── from child to parent ── */
@@ -254,12 +284,8 @@ static bool closes_cycle(const struct walk *w, struct check *c, const struct vhd
 
 static void begin(struct walk *w, struct check *c, struct vhd_io *io, const char *file)
 {
-	*c = (struct check){ .options = w->options,
-			     .result = w->result,
-			     .err = w->err,
-			     .io = io,
-			     .file = file,
-			     .top = w->depth == 0 };
+	check_begin(c, w->options, w->result, io, file, w->err);
+	c->top = w->depth == 0;
 }
 
 /* Go on below the last image of the walk, which @c has examined. */

@@ -423,7 +423,7 @@ struct vhd_finding {
 	unsigned has; /* enum vhd_error_has, and: */
 #define VHD_HAS_BLOCK (1 << 2)
 	uint64_t offset, block, expected, found;
-	bool repairable;
+	bool repairable;  /* vhd_repair mends it without any of its options */
 	const char *file; /* which image of the chain */
 	const char *text; /* valid during the call */
 };
@@ -443,6 +443,55 @@ struct vhd_check_result {
 /* 0 when the image could be examined, whatever was found: see the result. */
 VHD_API VHD_MUST int vhd_check(const char *path, const struct vhd_check_options *options,
 			       struct vhd_check_result *result, struct vhd_error *err);
+
+/* ── repair and salvage ── */
+
+/* A range of the disk whose contents cannot be had. */
+struct vhd_lost {
+	uint64_t offset, length; /* on the virtual disk, bytes */
+	bool guessed;		 /* salvage: not lost, but taken from where it most likely is */
+	const char *why;	 /* static storage */
+};
+
+struct vhd_change {
+	uint64_t offset, length; /* in the file */
+	const char *text;	 /* valid during the call */
+};
+
+struct vhd_repair_options {
+	/* Two valid footers that contradict each other: which one is right?  Neither: nothing is
+	 * done about it. */
+	bool backup_footer; /* the copy at the front: refused if that is not valid */
+	bool end_footer;
+	/* Consent to a loss, which is then told by lost: entries of blocks that are nowhere
+	 * become unused, a block that is cut off is completed with zeros. */
+	bool drop_lost;
+	bool keep_unmarked; /* no parent: sectors with data under clear bits are marked as written */
+	bool trim;	    /* bytes behind the end footer are cut off */
+	/* Of blocks that claim the same space: these keep it, the others lose theirs. */
+	const uint32_t *owners;
+	unsigned owner_count;
+	const char *parent; /* of a differencing image whose header lost the id: its parent */
+	const char *backup; /* file for the changed sectors as they were; NULL: PATH.repair-UTC */
+	bool dry_run;	    /* all but the writing */
+	struct vhd_progress progress;
+	/* Each may be NULL; called when the changes are durable: what was changed, what was lost
+	 * by that, and what is still to be found by a check. */
+	void (*change)(void *arg, const struct vhd_change *change);
+	void (*lost)(void *arg, const struct vhd_lost *lost);
+	void (*finding)(void *arg, const struct vhd_finding *finding);
+	void *arg;
+};
+struct vhd_repair_result {
+	uint64_t changes, lost_bytes;
+	unsigned damages;  /* that remain */
+	char backup[4096]; /* empty: nothing was changed */
+};
+/* 0 when the image could be examined and what is mendable was mended: see the result. */
+VHD_API VHD_MUST int vhd_repair(const char *path, const struct vhd_repair_options *options,
+				struct vhd_repair_result *result, struct vhd_error *err);
+/* Put back what a repair changed, from the file that it left. */
+VHD_API VHD_MUST int vhd_repair_undo(const char *path, const char *backup, struct vhd_error *err);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,7 @@ $(TEST_PROGS) $(TEST_TOOLS): LDLIBS_TEST = -lcheck -lsubunit -lrt -lm
 # what the programs of one directory share
 $(filter $(BUILD)/tests/model/%,$(TEST_PROGS)): $(call obj,$(filter-out tests/model/model_%,$(wildcard tests/model/*.c)))
 $(BUILD)/tests/unit/check_map: $(call obj,$(wildcard tests/unit/map-*.c))
+$(BUILD)/tests/unit/check_repair $(BUILD)/tests/unit/check_salvage: $(call obj,tests/unit/wreck.c)
 $(filter $(BUILD)/tests/crash/%,$(TEST_PROGS)): $(call obj,$(filter-out tests/crash/crash_%,$(wildcard tests/crash/*.c)))
 
 # What crash programs call goes through tests/crash/sys.c and alloc.c; jobs and commits of

@@ -11,6 +11,7 @@
 
 #include "cli/print.h"
 #include "command.h"
+#include "findings.h"
 #include "libvhd/base/list.h"
 #include "libvhd/error.h"
 
@@ -52,14 +53,6 @@ static const char *severity_name(enum vhd_severity severity)
 	return severity == VHD_DAMAGE ? "damage" : severity == VHD_WARNING ? "warning" : "note";
 }
 
-static void number_or_null(struct print_json *j, const char *key, bool has, uint64_t number)
-{
-	if (has)
-		print_json_number(j, key, number);
-	else
-		print_json_null(j, key);
-}
-
 /* JSON begins with the first finding, or at the end: a file that cannot be opened
  * leaves stdout empty. */
 static void begin_json(struct check_output *out)
@@ -84,17 +77,7 @@ static void print_finding(struct check_output *out, const struct vhd_finding *f)
 		return;
 	}
 	begin_json(out);
-	print_json_object(j, NULL);
-	print_json_text(j, "code", vhd_error_name(f->code));
-	print_json_text(j, "severity", severity_name(f->severity));
-	print_json_text(j, "file", f->file);
-	number_or_null(j, "offset", f->has & VHD_HAS_OFFSET, f->offset);
-	number_or_null(j, "block", f->has & VHD_HAS_BLOCK, f->block);
-	number_or_null(j, "expected", f->has & VHD_HAS_VALUES, f->expected);
-	number_or_null(j, "found", f->has & VHD_HAS_VALUES, f->found);
-	print_json_text(j, "text", f->text);
-	print_json_bool(j, "repairable", f->repairable);
-	print_json_close(j);
+	finding_print_json(j, f);
 }
 
 /* Damage is 117, unless nothing is wrong but something with a status of its own. */

@@ -19,6 +19,7 @@ extern const struct command command_query;
 extern const struct command command_read;
 extern const struct command command_rebase;
 extern const struct command command_relink;
+extern const struct command command_repair;
 extern const struct command command_scan;
 extern const struct command command_set;
 extern const struct command command_snapshot;

@@ -20,6 +20,7 @@ static const struct command *const commands[] = {
 	&command_convert,
 	&command_copy,
 	&command_check,
+	&command_repair,
 	&command_scan,
 	&command_compare,
 	&command_key,

@@ -1,0 +1,225 @@
+/* saved.c - keeping what a repair changes, and putting it back */
+#include "saved.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/endian.h"
+#include "base/number.h"
+#include "error.h"
+#include "io-file.h"
+#include "layout.h"
+
+#define PIECE_BYTES  (1u << 20)
+#define RECORD_BYTES 16u
+#define NAMES_TRIED  100
+
+struct writer {
+	struct vhd_io *io;
+	const struct edits *e;
+	uint8_t *piece; /* owned; a record */
+	uint64_t at, records;
+};
+
+static uint32_t checksum(const uint8_t *bytes, size_t length)
+{
+	uint32_t sum = 0;
+
+	for (size_t i = 0; i < length; i++)
+		sum += bytes[i];
+	return ~sum;
+}
+
+char *saved_name(const char *image)
+{
+	time_t now = time(NULL);
+	char stamp[32] = "", more[16] = "", *name;
+	struct tm tm;
+
+	if (gmtime_r(&now, &tm))
+		strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
+	for (int i = 1; i <= NAMES_TRIED; i++) {
+		if (asprintf(&name, "%s.repair-%s%s", image, stamp, more) < 0)
+			return NULL;
+		if (access(name, F_OK) < 0)
+			break;
+		if (i < NAMES_TRIED)
+			free(name);
+		snprintf(more, sizeof(more), ".%d", i);
+	}
+	return name;
+}
+
+/* ── storing ── */
+
+/* A record of [offset, offset + length), as far as the file has it. */
+static int put_record(struct writer *w, uint64_t offset, uint64_t length)
+{
+	uint64_t here = offset < w->e->old_bytes ? number_min(length, w->e->old_bytes - offset) : 0;
+	int rc;
+
+	if (!here)
+		return 0;
+	rc = io_read(w->e->io, w->piece + RECORD_BYTES, here, offset);
+	if (rc < 0)
+		return rc;
+	be64_store(w->piece, offset);
+	be32_store(w->piece + 8, (uint32_t)here);
+	be32_store(w->piece + 12, checksum(w->piece + RECORD_BYTES, here));
+	rc = io_write(w->io, w->piece, RECORD_BYTES + here, w->at);
+	w->at += RECORD_BYTES + here;
+	w->records++;
+	return rc;
+}
+
+static int put_records(struct writer *w)
+{
+	const struct edits *e = w->e;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < e->count;) {
+		size_t n = 1;
+
+		while (i + n < e->count && n < PIECE_BYTES / VHD_SECTOR &&
+		       e->list[i + n].offset == e->list[i].offset + n * VHD_SECTOR)
+			n++;
+		rc = put_record(w, e->list[i].offset, (uint64_t)n * VHD_SECTOR);
+		i += n;
+	}
+	for (uint64_t at = e->bytes; !rc && at < e->old_bytes; at += PIECE_BYTES)
+		rc = put_record(w, at, PIECE_BYTES);
+	return rc;
+}
+
+static int write_all(struct writer *w)
+{
+	char head[VHD_SECTOR] = "";
+	int rc;
+
+	w->at = sizeof(head);
+	w->piece = malloc(RECORD_BYTES + PIECE_BYTES);
+	rc = w->piece ? put_records(w) : -ENOMEM;
+	free(w->piece);
+	snprintf(head, sizeof(head), "vhd-repair 1\nsize %" PRIu64 "\nrecords %" PRIu64 "\n",
+		 w->e->old_bytes, w->records);
+	if (!rc)
+		rc = io_write(w->io, head, sizeof(head), 0);
+	return rc ? rc : io_sync(w->io);
+}
+
+int saved_store(const char *path, const struct edits *e, struct vhd_error *err)
+{
+	struct writer w = { .e = e };
+	int rc = io_file_open(path, IO_FILE_WRITE | IO_FILE_CREATE, &w.io, err);
+
+	if (rc < 0)
+		return rc;
+	rc = write_all(&w);
+	io_close(w.io);
+	if (!rc)
+		rc = io_file_sync_directory(path);
+	if (rc < 0) {
+		unlink(path);
+		error_system(err, rc, "keep what is to change in", path);
+		error_prefix(err, "nothing was changed");
+	}
+	return rc;
+}
+
+/* ── restoring ── */
+
+struct reader {
+	struct vhd_io *from, *to;
+	uint8_t *piece; /* owned */
+	uint64_t bytes, size, records;
+	const char *what; /* is wrong with the file */
+};
+
+static int read_head(struct reader *r)
+{
+	char head[VHD_SECTOR];
+	int rc = io_size(r->from, &r->bytes);
+
+	r->what = "it is none that a repair left";
+	if (!rc && r->bytes < sizeof(head))
+		return -VHD_E_ARGUMENT;
+	if (!rc)
+		rc = io_read(r->from, head, sizeof(head), 0);
+	if (rc < 0)
+		return rc;
+	head[sizeof(head) - 1] = '\0';
+	if (sscanf(head, "vhd-repair 1\nsize %" SCNu64 "\nrecords %" SCNu64 "\n", &r->size,
+		   &r->records) != 2)
+		return -VHD_E_ARGUMENT;
+	return 0;
+}
+
+/* All records, to be looked at or (@write) to be put back. */
+static int walk_records(struct reader *r, bool write)
+{
+	uint64_t at = VHD_SECTOR;
+	int rc = 0;
+
+	r->what = "a record in it is damaged";
+	for (uint64_t i = 0; !rc && i < r->records; i++) {
+		uint8_t head[RECORD_BYTES];
+		uint64_t offset, end;
+		uint32_t length;
+
+		if (!number_within(at, sizeof(head), r->bytes))
+			return -VHD_E_ARGUMENT;
+		rc = io_read(r->from, head, sizeof(head), at);
+		if (rc < 0)
+			return rc;
+		at += sizeof(head);
+		offset = be64_load(head);
+		length = be32_load(head + 8);
+		if (!length || length > PIECE_BYTES || !number_within(at, length, r->bytes) ||
+		    !number_add(offset, length, &end) || end > r->size)
+			return -VHD_E_ARGUMENT;
+		rc = io_read(r->from, r->piece, length, at);
+		at += length;
+		if (!rc && checksum(r->piece, length) != be32_load(head + 12))
+			return -VHD_E_ARGUMENT;
+		if (!rc && write)
+			rc = io_write(r->to, r->piece, length, offset);
+	}
+	return rc;
+}
+
+int saved_restore(const char *path, struct vhd_io *io, struct vhd_error *err)
+{
+	struct reader r = { .to = io };
+	int rc = io_file_open(path, 0, &r.from, err);
+
+	if (rc < 0)
+		return rc;
+	r.piece = malloc(PIECE_BYTES);
+	rc = r.piece ? read_head(&r) : -ENOMEM;
+	if (!rc)
+		rc = walk_records(&r, false);
+	if (rc == -VHD_E_ARGUMENT) {
+		error_set(err, rc, "cannot put back what '%s' holds: %s", path, r.what);
+	} else if (rc < 0) {
+		error_system(err, rc, "read", path);
+	} else {
+		rc = walk_records(&r, true);
+		if (!rc)
+			rc = io_sync(io);
+		if (!rc)
+			rc = io_truncate(io, r.size);
+		if (!rc)
+			rc = io_sync(io);
+		if (rc < 0)
+			error_system(err, rc, "write", io->name);
+	}
+	free(r.piece);
+	io_close(r.from);
+	return rc;
+}

@@ -1,0 +1,166 @@
+#!/bin/bash
+# repair: every fixture. What check calls repairable is mended and the rest is not, a dry run says the
+# same and changes nothing, a second run finds nothing to do, undo gives the bytes back; and
+# with every consent given other readers agree on what is there
+. "$(dirname "$0")/../lib/cli.sh"
+U=$BIN/vhd-util
+need python3
+dir=$T
+[ ! -d /dev/shm ] || dir=$(mktemp -d /dev/shm/vhd-test.XXXXXX)
+at_exit "rm -rf '$dir'"
+cd "$dir" || exit 1
+
+cat >play.py <<'PY'
+import glob, json, os, shutil, subprocess, sys
+u, flat, fixtures = sys.argv[1:4]
+sys.path.insert(0, fixtures)
+sys.dont_write_bytecode = True
+from make import CASES, make
+ELSEWHERE = ("parent-missing", "parent-id", "parent-denied", "cycle", "too-deep", "coalescing",
+             "EACCES", "not-file", "ELOOP", "locked")
+mended = other_readers = 0
+
+def run(*args):
+    return subprocess.run([u, *args], capture_output=True, timeout=60)
+
+def look(path):
+    out = run("check", "-b", "-t", "--json", path).stdout
+    found = json.loads(out)["findings"] if out else []
+    found = [f for f in found if f["file"] == path and f["code"] not in ELSEWHERE
+             and not f["text"].startswith("parent of")]
+    return [f for f in found if f["severity"] == "damage"], [f for f in found if f["repairable"]]
+
+def content(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+def repair(case, path, *options):
+    """Exit status and JSON, with all that must hold whatever the options."""
+    before = content(path)
+    dry = run("repair", path, "--dry-run", "--json", *options)
+    assert content(path) == before, f"{case}: the dry run changed something"
+    done = run("repair", path, "--json", *options)
+    assert done.returncode == dry.returncode, (case, options, done, dry)
+    assert done.returncode in (0, 117, 16, 95, 2, 13), (case, done)
+    if not done.stdout:
+        assert done.stderr.count(b"\n") == 1, (case, done)
+        assert content(path) == before, f"{case}: refused, but changed"
+        return done.returncode, None
+    j, d = json.loads(done.stdout), json.loads(dry.stdout)
+    with open(f"{len(os.listdir('.'))}.json", "wb") as f:
+        f.write(done.stdout)
+    for key in ("changes", "lost", "remaining", "valid"):
+        assert j[key] == d[key], (case, options, key, j[key], d[key])
+    assert (done.returncode == 0) == j["valid"], (case, j)
+    assert bool(j["backup"]) == bool(j["changes"]) and not d["backup"], (case, j)
+    again = run("repair", path, "--json", *options)
+    assert not json.loads(again.stdout)["changes"], f"{case} {options}: the second run: {again.stdout}"
+    assert again.returncode == done.returncode
+    if j["backup"]:
+        after = content(path)
+        assert run("repair", path, "--undo", j["backup"]).returncode == 0, case
+        assert content(path) == before, f"{case}: undo gives other bytes"
+        with open(path, "r+b") as f:
+            f.write(after)
+            f.truncate(len(after))
+    return done.returncode, j
+
+def others(case, path, what):
+    """What 7-Zip and qemu-img read of a dynamic image that is valid now."""
+    global other_readers
+    run("convert", "--force", path, "ours.raw")
+    ours = content("ours.raw")
+    if shutil.which("qemu-img"):
+        q = subprocess.run(["qemu-img", "convert", "-f", "vpc", "-O", "raw", path, "q.raw"], capture_output=True)
+        assert q.returncode == 0 and content("q.raw")[:len(ours)] == ours, (case, what, q)
+    if shutil.which("7zz"):
+        z = subprocess.run(["7zz", "x", "-tvhd", "-so", path], capture_output=True)
+        assert z.returncode == 0 and z.stdout == ours, (case, what, z.stderr)
+    other_readers += 1
+
+for name, case in CASES.items():
+    shutil.rmtree("case", ignore_errors=True)
+    path = make(case, "case")[0]
+    if os.path.getsize(path) > 64 << 20:
+        continue
+    damages, repairable = look(path)
+    was = content(path)
+    status, j = repair(name, path)
+    left, still = look(path)
+    if status in (0, 117) and j:
+        assert not still, f"{name}: repairable, and still there: {still}"
+        assert len(left) == len([f for f in j["remaining"] if f["severity"] == "damage"]), (name, left, j)
+        if not repairable:
+            assert not j["changes"], (name, j["changes"])
+        assert not j["lost"], (name, j["lost"])
+        mended += bool(repairable)
+    else:
+        assert not repairable, f"{name}: {repairable}, but {status}"
+    with open(path, "wb") as f:
+        f.write(was)
+    status, j = repair(name, path, "--drop-lost", "--keep-unmarked", "--trim", "--end-footer")
+    left, _ = look(path)
+    assert (status == 0) == (not left), (name, status, left)
+    if status == 0 and j["changes"]:
+        info = json.loads(run("info", "--json", path).stdout)
+        # 7-Zip and qemu go by other sizes and bytes there
+        if info["format"] == "dynamic" and not any(w in name for w in ("reserved", "hidden", "saved", "spare")):
+            others(name, path, [c["text"] for c in j["changes"]])
+print(f"{len(CASES)} fixtures: {mended} mended, {other_readers} read by others")
+assert mended > 10 and other_readers > 10
+PY
+python3 play.py "$U" "$TOOLS/flat" "$root/fixtures" || fail "fixtures"
+check_schema ./*.json
+rm -rf ./*.json case
+
+# words
+"$U" create -n a.vhd -s 16
+head -c 3000000 /dev/urandom | "$U" write a.vhd --offset 0
+cp a.vhd good.vhd
+check_out 'a.vhd is valid: nothing to repair' "$U" repair a.vhd
+check_out 'a.vhd is valid: nothing to repair' "$U" repair -n a.vhd -b
+[ "$(echo ./*.repair-*)" = './*.repair-*' ] || fail "a file was left for nothing"
+dd if=/dev/zero of=a.vhd bs=512 count=1 conv=notrunc status=none
+check_status 0 "$U" repair -n a.vhd --backup kept
+cmp a.vhd good.vhd || fail "not as it was"
+grep -q "undo: vhd-util repair -n 'a.vhd' --undo 'kept'" "$T/.out" || fail "no way back: $(cat "$T/.out")"
+dd if=/dev/zero of=a.vhd bs=512 count=1 conv=notrunc status=none
+check_status 117 "$U" repair -n a.vhd -b
+check_err 'no valid one at the start'
+check_status 17 "$U" repair -n a.vhd --backup kept
+cmp <(tail -c +513 a.vhd) <(tail -c +513 good.vhd) || fail "refused, but changed"
+check_status 22 "$U" repair a.vhd -b --end-footer
+check_status 22 "$U" repair a.vhd --owner x
+check_status 22 "$U" repair
+check_status 2 "$U" repair none.vhd
+check_status 22 "$U" repair a.vhd --undo good.vhd
+check_err 'none that a repair left'
+check_status 2 "$U" repair a.vhd --undo none
+check_status 2 "$U" repair a.vhd --parent none.vhd
+chmod a-w a.vhd
+[ "$(id -u)" = 0 ] || check_status 13 "$U" repair a.vhd
+chmod u+w a.vhd
+
+# a footer, and nothing else, is lost to a full disk: the image is as it was
+need unshare mount
+[ "$(id -u)" = 0 ] || exit 0
+unshare -m true 2>/dev/null || exit 0
+cat >full.sh <<SH
+set -e
+mount -t tmpfs -o size=4M none '$dir/full'
+cd '$dir/full'
+cp ../good.vhd a.vhd
+dd if=/dev/zero of=a.vhd bs=512 seek=1 count=1 conv=notrunc status=none
+cp a.vhd ../damaged.vhd
+dd if=/dev/zero of=fill bs=4096 status=none 2>/dev/null || true
+status=0
+'$U' repair a.vhd >out 2>../err || status=\$?
+[ \$status = 28 ] || { echo "status \$status: \$(cat ../err)"; exit 1; }
+cmp a.vhd ../damaged.vhd
+[ ! -e a.vhd.repair-* ] || exit 1
+'$U' repair a.vhd --backup ../elsewhere >/dev/null
+cmp a.vhd ../good.vhd
+SH
+mkdir full
+unshare -m sh full.sh || fail "full disk"
+exit 0
