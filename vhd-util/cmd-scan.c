@@ -9,7 +9,6 @@
 
 #include "command.h"
 #include "libvhd/error.h"
-#include "libvhd/io-file.h"
 #include "scan.h"
 
 struct scan {
@@ -105,17 +104,11 @@ static int open_volume(void *arg, const char *name, struct vhd_io **out, struct 
 {
 	const struct scan_volumes *v = arg;
 	const struct scan_volume *volume = scan_volumes_find(v, name);
-	int rc;
 
 	if (!volume)
 		return error_set(err, -ENOENT, "cannot open '%s': no such volume in group '%s'",
 				 name, v->group);
-	rc = io_file_open(volume->path, 0, out, err);
-	if (rc == -ENOENT)
-		return error_set(err, rc,
-				 "cannot open '%s': the volume is not active; lvchange -ay %s/%s",
-				 volume->path, v->group, name);
-	return rc;
+	return scan_volume_open(volume, out, err);
 }
 
 static void finish(struct scan *s, bool tree, bool json)

@@ -1,18 +1,16 @@
 /* scan-volumes.c - the logical volumes of a group, as lvs tells them
  *
- * Volumes are read through their nodes, /dev/GROUP/NAME: those that are not active have none.
+ * Volumes are read through their nodes, /dev/GROUP/NAME.  Those that are not active, as most of a
+ * storage manager's are, have none: where they lie on the physical volumes is asked for then.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "libvhd/base/cleanup.h"
+#include "libvhd/base/number.h"
 #include "libvhd/error.h"
 #include "libvhd/path.h"
 #include "scan.h"
@@ -27,6 +25,15 @@ static bool name_is_sound(const char *name)
 	       strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
 }
 
+static void forget_segments(struct scan_volume *volume)
+{
+	for (unsigned k = 0; k < volume->segment_count; k++)
+		free(volume->segments[k].device);
+	free(volume->segments);
+	volume->segments = NULL;
+	volume->segment_count = 0;
+}
+
 static int order(const void *a, const void *b)
 {
 	return strcmp(((const struct scan_volume *)a)->name, ((const struct scan_volume *)b)->name);
@@ -37,6 +44,7 @@ void scan_volumes_release(struct scan_volumes *v)
 	for (size_t i = 0; i < v->count; i++) {
 		free(v->list[i].name);
 		free(v->list[i].path);
+		forget_segments(&v->list[i]);
 	}
 	free(v->list);
 	memset(v, 0, sizeof(*v));
@@ -66,96 +74,150 @@ static int add(struct scan_volumes *v, const char *name, const char *path)
 	return 0;
 }
 
-/* Lines "  NAME|PATH". */
-static int read_volumes(struct scan_volumes *v, FILE *from)
+/* ── lines of LVM's programs ── */
+
+static int volume_line(void *arg, char **fields, unsigned count)
 {
-	CLEANUP_FREE char *line = NULL;
-	size_t room = 0;
-	int rc = 0;
-
-	while (!rc && getline(&line, &room, from) > 0) {
-		char *name = line + strspn(line, " \t"), *path;
-
-		name[strcspn(name, "\r\n")] = '\0';
-		path = strchr(name, '|');
-		if (path)
-			*path++ = '\0';
-		name[strcspn(name, " \t")] = '\0';
-		if (path)
-			path[strcspn(path, " \t|")] = '\0';
-		if (name_is_sound(name))
-			rc = add(v, name, path);
-	}
-	return rc;
+	if (!name_is_sound(fields[0]))
+		return 0;
+	return add(arg, fields[0], count > 1 ? fields[1] : NULL);
 }
 
-/* Start lvs; its standard output at *out. */
-static int start_lvs(const char *group, pid_t *pid, FILE **out)
+/* "PATH(EXTENT)": the device, and the first extent of the segment on it. */
+static bool parse_device(char *text, uint64_t *extent)
 {
-	char *const argv[] = {
-		(char *)"lvs", (char *)"--noheadings",	  (char *)"--separator", (char *)"|",
-		(char *)"-o",  (char *)"lv_name,lv_path", (char *)group,	 NULL,
-	};
-	extern char **environ;
-	posix_spawn_file_actions_t actions;
-	int ends[2], rc;
+	char *open = strrchr(text, '('), *end = open ? strchr(open, ')') : NULL;
 
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -errno;
-	rc = posix_spawn_file_actions_init(&actions);
-	if (!rc) {
-		rc = posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-		if (!rc)
-			rc = posix_spawnp(pid, "lvs", &actions, NULL, argv, environ);
-		posix_spawn_file_actions_destroy(&actions);
+	if (!end || end[1] || *text != '/')
+		return false;
+	*end = *open = '\0';
+	return number_parse(open + 1, extent);
+}
+
+/* Name, type, bytes in the volume before the segment, bytes, bytes of an extent, devices: a segment
+ * whose place is counted in extents.  Other types than linear are left alone. */
+static int segment_line(void *arg, char **f, unsigned count)
+{
+	struct scan_volumes *v = arg;
+	struct scan_volume *volume = count == 6 ? (struct scan_volume *)scan_volumes_find(v, f[0]) :
+						  NULL;
+	struct scan_segment *list, new = { 0 };
+	uint64_t before, extent_bytes, extent, known = 0;
+
+	if (!volume || access(volume->path, F_OK) == 0)
+		return 0;
+	for (unsigned i = 0; i < volume->segment_count; i++)
+		known += volume->segments[i].length;
+	if (strcmp(f[1], "linear") != 0 || !number_parse(f[2], &before) || before != known ||
+	    !number_parse(f[3], &new.length) || !number_parse(f[4], &extent_bytes) ||
+	    !parse_device(f[5], &extent) || !number_mul(extent, extent_bytes, &new.start) ||
+	    !number_add(known, new.length, &known))
+		return 0;
+	new.device = strdup(f[5]);
+	list = realloc(volume->segments, (volume->segment_count + 1) * sizeof(*list));
+	if (list)
+		volume->segments = list;
+	if (!list || !new.device) {
+		free(new.device);
+		return -ENOMEM;
 	}
-	close(ends[1]);
-	if (!rc) {
-		*out = fdopen(ends[0], "r");
-		if (*out)
-			return 0;
-		rc = errno;
-		close(ends[0]);
-		waitpid(*pid, NULL, 0);
-		return -rc;
+	list[volume->segment_count++] = new;
+	return 0;
+}
+
+/* Device, bytes before its first extent. */
+static int physical_line(void *arg, char **f, unsigned count)
+{
+	struct scan_volumes *v = arg;
+	uint64_t first;
+
+	if (count != 2 || !number_parse(f[1], &first))
+		return 0;
+	for (size_t i = 0; i < v->count; i++) {
+		for (unsigned k = 0; k < v->list[i].segment_count; k++) {
+			struct scan_segment *s = &v->list[i].segments[k];
+
+			/* a second line for it would move it again */
+			if (s->placed || strcmp(s->device, f[0]) != 0)
+				continue;
+			s->placed = number_add(s->start, first, &s->start);
+		}
 	}
-	close(ends[0]);
-	return -rc;
+	return 0;
+}
+
+static bool is_placed(const struct scan_volume *volume)
+{
+	for (unsigned k = 0; k < volume->segment_count; k++)
+		if (!volume->segments[k].placed)
+			return false;
+	return true;
+}
+
+/* Where volumes without a node lie.  What cannot be found out is left unknown. */
+static int locate(struct scan_volumes *v)
+{
+	const char *const segments[] = {
+		"lvs",
+		"--noheadings",
+		"--separator",
+		"|",
+		"--units",
+		"b",
+		"--nosuffix",
+		"-o",
+		"lv_name,segtype,seg_start,seg_size,vg_extent_size,devices",
+		v->group,
+		NULL,
+	};
+	const char *const physical[] = {
+		"pvs",	      "--noheadings", "--separator",	  "|",	"--units", "b",
+		"--nosuffix", "-o",	      "pv_name,pe_start", NULL,
+	};
+	bool all = true;
+	int rc;
+
+	for (size_t i = 0; i < v->count; i++)
+		all = all && access(v->list[i].path, F_OK) == 0;
+	if (all)
+		return 0;
+	rc = scan_lvm(segments, segment_line, v);
+	if (rc == 0)
+		rc = scan_lvm(physical, physical_line, v);
+	for (size_t i = 0; i < v->count; i++)
+		if (rc || !is_placed(&v->list[i]))
+			forget_segments(&v->list[i]);
+	return rc == -ENOMEM ? rc : 0;
 }
 
 int scan_volumes_load(const char *group, struct scan_volumes *v, struct vhd_error *err)
 {
-	FILE *from;
-	pid_t pid;
-	int rc, status = 0;
+	const char *const argv[] = {
+		"lvs", "--noheadings", "--separator", "|", "-o", "lv_name,lv_path", group, NULL,
+	};
+	int rc;
 
 	memset(v, 0, sizeof(*v));
 	v->group = group;
 	if (!name_is_sound(group))
 		return error_set(err, -EINVAL,
 				 "cannot scan '%s': that is no name of a volume group", group);
-	rc = start_lvs(group, &pid, &from);
+	rc = scan_lvm(argv, volume_line, v);
 	if (rc == -ENOENT)
 		return error_set(err, rc,
 				 "cannot list the volumes of '%s': there is no lvs; install lvm2",
 				 group);
-	if (rc < 0)
-		return error_system(err, rc, "run lvs for", group);
-	rc = read_volumes(v, from);
-	fclose(from);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (rc < 0)
-		return error_system(err, rc, "list the volumes of", group);
-	if (!WIFEXITED(status) || WEXITSTATUS(status))
+	if (rc > 0)
 		return error_set(
 			err, -ENOENT,
 			"cannot list the volumes of '%s': lvs failed (status %d); does the "
 			"group exist?",
-			group, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-	if (v->count)
+			group, rc);
+	if (rc == 0 && v->count)
 		qsort(v->list, v->count, sizeof(*v->list), order);
-	return 0;
+	if (rc == 0)
+		rc = locate(v);
+	return rc < 0 ? error_system(err, rc, "list the volumes of", group) : 0;
 }
 
 const struct scan_volume *scan_volumes_find(const struct scan_volumes *v, const char *name)

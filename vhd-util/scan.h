@@ -3,6 +3,7 @@
  *   cmd-scan.c      options; what is done with each image as it comes
  *   scan-names.c    which images: files, a glob, directories, volumes, parents
  *   scan-volumes.c  the logical volumes of a group, as lvs tells them
+ *   scan-lvm.c      what LVM's programs print; volumes read without a node
  *   scan-list.c     all images kept: who is whose parent, and what is odd about it
  *   scan-print.c    one image as a line, in a tree, as JSON
  */
@@ -14,21 +15,38 @@
 
 /* ── volumes ── */
 
+struct scan_segment {		/* a piece of a volume on a physical one */
+	char *device;		/* owned */
+	uint64_t start, length; /* bytes, on the device */
+	bool placed;		/* start is complete */
+};
 struct scan_volume {
 	char *name, *path; /* owned */
+	/* of one that has no node: where it lies, in order; 0: not known */
+	unsigned segment_count;
+	struct scan_segment *segments; /* owned */
 };
 struct scan_volumes {
 	const char *group; /* borrowed */
 	size_t count;
 	struct scan_volume *list; /* owned; by name */
 };
-/* Ask lvs for the volumes of @group. */
+/* Ask lvs for the volumes of @group; and where those that are not active lie. */
 VHD_MUST int scan_volumes_load(const char *group, struct scan_volumes *out, struct vhd_error *err);
 void scan_volumes_release(struct scan_volumes *volumes);
 const struct scan_volume *scan_volumes_find(const struct scan_volumes *volumes, const char *name);
 /* The volume that a parent's stored name means: of a path the last part, and the device mapper's
  * spelling (GROUP-NAME with doubled dashes) undone.  @out has PATH_MAX bytes. */
 void scan_volumes_parent(const struct scan_volumes *volumes, const char *stored, char *out);
+/* Open one for reading: its node, or the physical volumes below; named as the node. */
+VHD_MUST int scan_volume_open(const struct scan_volume *volume, struct vhd_io **out,
+			      struct vhd_error *err);
+
+/* Run a program of LVM and pass each line of its output on, cut at "|".  Its exit status, or
+ * -errno; -ENOENT: there is no such program. */
+VHD_MUST int scan_lvm(const char *const *argv,
+		      int (*line)(void *arg, char **fields, unsigned count), void *arg);
+#define SCAN_LVM_FIELDS 8u
 
 /* ── names ── */
 

@@ -246,6 +246,38 @@ f.write(head)
 PY
 check_out "$two" "$U" scan -f -l vg-x VHD-two
 problems "{'VHD-two': ['parent-outside']}" -f -l vg-x VHD-two
+# volumes that are not active are read where they lie: two pieces on two devices
+cat >bin/lvs <<'SH'
+#!/bin/sh
+case " $* " in
+*" lv_name,lv_path "*) echo "  VHD-one|$PWD/vol/VHD-one"; echo "  VHD-two|"; echo "  VHD-odd|" ;;
+*devices*)
+	echo "  VHD-one|linear|0|65536|4096|$PWD/pv1(0)"
+	echo "  VHD-two|linear|0|8192|4096|$PWD/pv2(3)"
+	echo "  VHD-two|linear|8192|$(($(stat -c %s vol/VHD-two) - 8192))|4096|$PWD/pv1(1)"
+	echo "  VHD-odd|striped|0|8192|4096|$PWD/pv1(0),$PWD/pv2(0)" ;;
+esac
+SH
+cat >bin/pvs <<'SH'
+#!/bin/sh
+echo "  $PWD/pv1|1536"
+echo "  $PWD/pv2|512"
+echo "  /dev/sdz|x"
+SH
+chmod +x bin/pvs
+head -c 100000 /dev/urandom >pv1
+head -c 100000 /dev/urandom >pv2
+dd if=vol/VHD-two of=pv2 bs=1 count=8192 seek=$((512 + 3 * 4096)) conv=notrunc status=none
+dd if=vol/VHD-two of=pv1 bs=1 skip=8192 seek=$((1536 + 4096)) conv=notrunc status=none
+check_out "$two" "$U" scan -f -l vg-x -m 'VHD-t*'
+check_out "$one$N   $two" "$U" scan -p -l vg-x VHD-two VHD-one
+check_out "$two$N$one" "$U" scan -a -f -l vg-x VHD-two -m 'nothing*'
+check_status 2 "$U" scan -l vg-x VHD-odd
+check_err 'not active'
+truncate -s 5000 pv1 # a device that ends too early
+check_status 117 "$U" scan -l vg-x VHD-two
+echo 'exit 1' >bin/pvs
+check_status 2 "$U" scan -l vg-x VHD-two
 PATH=$PWD/empty check_status 2 "$U" scan -l vg-x
 check_err lvm2
 
