@@ -9,6 +9,7 @@
 #include "base/number.h"
 
 #define MALLOC_BYTES 16u /* what the allocator adds to each piece, about */
+#define SEARCH_STEP  8u	 /* extents in a line of memory */
 
 struct cell_page {
 	uint32_t used; /* cells not NULL */
@@ -110,10 +111,25 @@ int cells_add(struct cells *cells, uint32_t index, const struct cell_ext *ext, u
 	return 0;
 }
 
+/* Cells of many small extents are those of scattered writes, with extents all over: where the
+ * sector is among the sectors tells nearly where its extent is among the extents.  From there in
+ * growing steps, then halving: few lines of memory are touched, which is what a search costs. */
 uint32_t cell_search(const struct cell *cell, uint32_t start)
 {
-	uint32_t low = 0, high = cell->count; /* the answer is in [low, high) */
+	uint32_t low = start * cell->count / VIEW_CELL_SECTORS, high = low + 1;
+	uint32_t step = SEARCH_STEP;
 
+	/* until the answer is in [low, high) */
+	while (high < cell->count && cell->ext[high].start <= start) {
+		low = high;
+		high = number_min(high + step, cell->count);
+		step *= 2;
+	}
+	while (cell->ext[low].start > start) { /* the first is at 0 */
+		high = low;
+		low -= number_min(step, low);
+		step *= 2;
+	}
 	while (high - low > 1) {
 		uint32_t middle = low + (high - low) / 2;
 

@@ -8,7 +8,9 @@
 #include "libvhd/base/number.h"
 #include "libvhd/layout.h"
 #include "libvhd/map.h"
+#include "libvhd/view-cells.h"
 #include "libvhd/view.h"
+#include "tests/lib/rng.h"
 
 #define BAT_OFFSET 4096u
 #define FIRST	   1000u /* sector of the first block */
@@ -105,6 +107,40 @@ static void test_memory(void)
 	EXPECT(view_lookup(view, 0, 1, &ext, 1) == MAP_WAIT, "known after it was forgotten");
 	EXPECT(view_memory(view) < bound / 2, "forgetting gives memory back");
 	view_close(view);
+}
+
+/* Cells of all kinds, every sector of them: extents spread evenly, all at one end, all but one. */
+static void test_search(void)
+{
+	static struct cell_ext ext[VIEW_CELL_SECTORS];
+	struct cells cells;
+	struct rng rng = { 1 };
+
+	EXPECT(cells_init(&cells, 1ull << 20, 64u << 20) == 0, "cells_init");
+	for (uint32_t k = 0; k < 200; k++) {
+		uint32_t most = k % 4 ? 1 + (uint32_t)rng_below(&rng, 400) : VIEW_CELL_SECTORS;
+		uint32_t width = k % 3 ? VIEW_CELL_SECTORS : most, n = 1, at;
+		const struct cell *cell;
+
+		for (uint32_t s = 1; s < VIEW_CELL_SECTORS && n < most; s++)
+			if (rng_below(&rng, width) < most) {
+				uint32_t last = VIEW_CELL_SECTORS - most + n;
+
+				ext[n].start = (uint16_t)(k % 5 ? s : last);
+				n++;
+			}
+		EXPECT(cells_add(&cells, k, ext, n) == 0, "cells_add");
+		cell = cells_find(&cells, k);
+		at = 0;
+		for (uint32_t s = 0; s < VIEW_CELL_SECTORS; s++) {
+			if (at + 1 < n && ext[at + 1].start <= s)
+				at++;
+			EXPECT(cell_search(cell, s) == at,
+			       "cell %u of %u extents, sector %u: %u, not %u", k, n, s,
+			       cell_search(cell, s), at);
+		}
+	}
+	cells_release(&cells);
 }
 
 /* A view of no layers is zero everywhere. */
@@ -236,6 +272,7 @@ int main(void)
 {
 	test_none();
 	test_memory();
+	test_search();
 	test_no_base();
 	test_crowd();
 	test_apart(-EIO);
