@@ -24,8 +24,7 @@
 struct uring {
 	struct io_uring ring;
 	bool ready_ring;
-	bool taskrun; /* completions wait for us to enter the kernel */
-	bool ready;   /* the descriptor was */
+	bool ready; /* the descriptor was */
 	struct loop_fd *watch;
 	struct loop_timer *again;
 	struct engine *engine;
@@ -63,7 +62,6 @@ static int ring_open(struct uring *u, unsigned entries)
 		if (rc < 0)
 			continue;
 		u->ready_ring = true;
-		u->taskrun = tries[i] != 0;
 		return params.sq_entries < entries ? -EINVAL : 0;
 	}
 	return rc;
@@ -176,8 +174,10 @@ static void uring_flush(struct engine *engine)
 	int rc;
 
 	while (io_uring_sq_ready(&u->ring) || u->ready) {
+		/* without anything to submit reap() enters the kernel by itself, if there is
+		 * work to be done for completions: the ring has a flag for that */
 		rc = 0;
-		if (u->taskrun || io_uring_sq_ready(&u->ring))
+		if (io_uring_sq_ready(&u->ring))
 			rc = io_uring_submit_and_get_events(&u->ring);
 		u->ready = false;
 		reap(u);
