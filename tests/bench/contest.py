@@ -9,7 +9,9 @@ BENCH_ROWS (a regular expression: only rows that match).
 import os
 import re
 import shutil
+import signal
 import statistics
+import sys
 import tempfile
 
 BIN = os.path.abspath(os.environ.get("BIN", "build/bin"))
@@ -19,6 +21,9 @@ MIB = int(os.environ.get("BENCH_MIB", "1024"))
 ROWS = re.compile(os.environ.get("BENCH_ROWS", ""))
 PLACES = [os.environ["BENCH_DIR"]] if "BENCH_DIR" in os.environ else ["/dev/shm", "/var/tmp"]
 verdicts = []
+# interrupted, in the background too: servers and files go
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 def wanted(title):

@@ -14,7 +14,7 @@ import time
 
 from contest import BIN
 
-SECONDS = os.environ.get("BENCH_SECONDS", "1")
+SECONDS = float(os.environ.get("BENCH_SECONDS", "1"))
 LIMIT = 120  # seconds: nothing that is waited for takes so long
 TAPDISK = os.path.join(BIN, "tapdisk")
 TAP_CTL = os.path.join(BIN, "tap-ctl")
@@ -120,7 +120,7 @@ def fio_result(text):
 
 def load(server, rw, bs, depth, *more):
     """Load the server for SECONDS, unless @more says how long."""
-    how_long = more or (f"--runtime={SECONDS}", "--time_based")
+    how_long = more or (f"--runtime={SECONDS * 1000:.0f}ms", "--time_based")
     before = server.cpu_us()
     done = subprocess.run(fio_command(server, rw, bs, depth, *how_long), check=True,
                           capture_output=True, text=True, timeout=LIMIT)
