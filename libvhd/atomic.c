@@ -180,6 +180,58 @@ int atomic_begin(const char *path, unsigned flags, struct atomic *out, struct vh
 	return 0;
 }
 
+/* Somebody else's link or device is not taken for ours. */
+static int open_named(struct atomic *a, struct vhd_error *err)
+{
+	int fd = open(a->temp, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0666), rc;
+
+	if (fd < 0)
+		return error_system(err, -errno, "open", a->temp);
+	rc = io_file_from_fd(fd, a->path, a->io_flags, &a->io, err);
+	if (rc < 0)
+		close(fd);
+	else
+		rc = lock_take(a->io, LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, err);
+	return rc;
+}
+
+int atomic_begin_named(const char *path, char *temp, unsigned flags, struct atomic *out,
+		       struct vhd_error *err)
+{
+	struct atomic a = { .temp = temp, .io_flags = IO_FILE_WRITE };
+	int target = look_at_target(path, flags & ATOMIC_FORCE, err), rc = 0;
+	struct stat st;
+
+	if (target == TARGET_IN_PLACE && (stat(path, &st) < 0 || S_ISBLK(st.st_mode)))
+		target = error_set(err, -VHD_E_NOT_FILE,
+				   "cannot create '%s': it is a device; name a file", path);
+	if (target < 0) {
+		free(temp);
+		return target;
+	}
+	a.replace = target != TARGET_ABSENT;
+	a.path = a.replace ? realpath(path, NULL) : strdup(path);
+	if (!a.path)
+		rc = error_system(err, -errno, "create", path);
+	if (!rc && a.replace)
+		rc = hold_old(&a, err);
+	if (!rc)
+		rc = open_named(&a, err);
+	if (rc < 0)
+		atomic_keep(&a);
+	else
+		*out = a;
+	return rc;
+}
+
+void atomic_keep(struct atomic *a)
+{
+	io_close(steal_ptr(&a->io));
+	io_close(steal_ptr(&a->old));
+	free(steal_ptr(&a->temp));
+	free(steal_ptr(&a->path));
+}
+
 static int give_name(struct atomic *a)
 {
 	if (a->replace)

@@ -34,6 +34,13 @@ enum atomic_flags {
 VHD_MUST int atomic_begin(const char *path, unsigned flags, struct atomic *out,
 			  struct vhd_error *err);
 
+/* As atomic_begin for a file, with @temp (passes to @out, whatever is returned) as the temporary
+ * one: it may be there already, and is opened as it is, locked.  -VHD_E_NOT_FILE for devices. */
+VHD_MUST int atomic_begin_named(const char *path, char *temp, unsigned flags, struct atomic *out,
+				struct vhd_error *err);
+/* As atomic_abort, but the temporary file stays. */
+void atomic_keep(struct atomic *a);
+
 /* Everything written is durable (@sync) and the target has its name.  Closes; on failure
  * nothing is left behind, unless only the sync of the directory failed. */
 VHD_MUST int atomic_commit(struct atomic *a, bool sync, struct vhd_error *err);

@@ -78,16 +78,21 @@ uint32_t convert_dynamic_entry(const struct convert_dynamic *d, uint32_t block)
 	return be32_load(d->bat + block * 4ull);
 }
 
-bool convert_dynamic_place(struct convert_dynamic *d, uint32_t block, uint32_t *entry)
+uint32_t convert_dynamic_next(struct convert_dynamic *d)
 {
 	uint64_t at = d->plan->align ? bitmap_align(d->next, d->sectors) : d->next;
 
+	d->next = at + bitmap_stride(d->sectors);
+	return (uint32_t)at;
+}
+
+bool convert_dynamic_place(struct convert_dynamic *d, uint32_t block, uint32_t *entry)
+{
 	*entry = convert_dynamic_entry(d, block);
 	if (*entry != VHD_BAT_UNUSED)
 		return false;
-	*entry = (uint32_t)at;
+	*entry = convert_dynamic_next(d);
 	be32_store(d->bat + block * 4ull, *entry);
-	d->next = at + bitmap_stride(d->sectors);
 	return true;
 }
 

@@ -36,6 +36,8 @@ void convert_dynamic_release(struct convert_dynamic *d);
 
 /* The table's entry of @block; the block is given its place if it has none: true then. */
 bool convert_dynamic_place(struct convert_dynamic *d, uint32_t block, uint32_t *entry);
+/* The next place, for a block that gets no entry here. */
+uint32_t convert_dynamic_next(struct convert_dynamic *d);
 /* Entry of @block, or VHD_BAT_UNUSED. */
 uint32_t convert_dynamic_entry(const struct convert_dynamic *d, uint32_t block);
 

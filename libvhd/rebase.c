@@ -10,16 +10,15 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/cleanup.h"
 #include "base/number.h"
-#include "chain.h"
+#include "differ.h"
 #include "error.h"
 #include "image-private.h"
 #include "relink-parent.h"
 #include "relink.h"
 
 #define LOCK_WAIT_MS 5000
-#define BUFFER_BYTES (1u << 20)
+#define STEP_SECTORS 32768u
 #define EXTENTS	     64
 
 struct rebase {
@@ -27,38 +26,23 @@ struct rebase {
 	const struct vhd_rebase_options *o;
 	struct vhd_chain *old; /* of the image, written through */
 	struct adopted parent; /* the new one */
-	uint8_t *was, *will;   /* owned: BUFFER_BYTES each */
+	struct differ differ;  /* between the two */
 	struct vhd_rebase_result *result;
 };
 
 /* ── what differs ── */
 
-/* Bytes of the new parent's disk; zeros behind its end. */
-static int read_new(struct rebase *r, uint64_t offset, size_t length, struct vhd_error *err)
-{
-	struct vhd_chain *chain = r->parent.chain;
-	uint64_t size = vhd_size(chain);
-	size_t there = offset < size ? number_min(length, size - offset) : 0;
-
-	memset(r->will + there, 0, length - there);
-	return there ? vhd_read(chain, r->will, there, offset, err) : 0;
-}
-
-/* Write the sectors of [offset, offset + length) in which the buffers differ. */
+/* Write the sectors of [offset, offset + length) that differ, as they were. */
 static int copy_runs(struct rebase *r, uint64_t offset, size_t length, struct vhd_error *err)
 {
-	size_t at = 0;
+	size_t at = 0, end;
 	int rc = 0;
 
-	while (!rc && at < length) {
-		size_t end = at;
-
-		while (end < length && memcmp(r->was + end, r->will + end, VHD_SECTOR) != 0)
-			end += VHD_SECTOR;
-		if (end > at && !r->o->dry_run)
-			rc = vhd_write(r->old, r->was + at, end - at, offset + at, err);
+	while (!rc && (at = differ_next(&r->differ, at, length, &end)) < length) {
+		if (!r->o->dry_run)
+			rc = vhd_write(r->old, r->differ.was + at, end - at, offset + at, err);
 		r->result->copied_bytes += end - at;
-		at = end + VHD_SECTOR; /* one that is the same */
+		at = end;
 	}
 	return rc;
 }
@@ -68,11 +52,9 @@ static int compare_bytes(struct rebase *r, uint64_t offset, uint64_t length, str
 	int rc = 0;
 
 	while (!rc && length) {
-		size_t n = number_min(length, BUFFER_BYTES);
+		size_t n = number_min(length, DIFFER_BYTES);
 
-		rc = vhd_read(r->old, r->was, n, offset, err);
-		if (!rc)
-			rc = read_new(r, offset, n, err);
+		rc = differ_read(&r->differ, offset, n, err);
 		if (!rc)
 			rc = copy_runs(r, offset, n, err);
 		r->result->compared_bytes += n;
@@ -82,48 +64,17 @@ static int compare_bytes(struct rebase *r, uint64_t offset, uint64_t length, str
 	return rc;
 }
 
-/* Where a chain has [sector, …): one extent.  Behind its end: zeros. */
-static int locate(struct vhd_chain *chain, uint64_t sector, uint64_t count, struct chain_ext *out,
-		  struct vhd_error *err)
-{
-	uint64_t end = vhd_size(chain) / VHD_SECTOR;
-	int rc;
-
-	*out = (struct chain_ext){ .zero = true, .sector = sector, .count = count };
-	if (sector >= end)
-		return 0;
-	rc = chain_lookup(chain, sector, number_min(count, end - sector), out, 1, err);
-	return rc < 0 ? rc : 0;
-}
-
-static bool same_place(const struct rebase *r, const struct chain_ext *a, const struct chain_ext *b)
-{
-	const struct vhd_io *x, *y;
-
-	if (a->zero || b->zero)
-		return a->zero && b->zero;
-	x = r->old->images[a->layer]->io;
-	y = r->parent.chain->images[b->layer]->io;
-	return a->file_sector == b->file_sector && x->device_id == y->device_id &&
-	       x->inode == y->inode;
-}
-
 /* A range that the image has nothing of. */
 static int compare_range(struct rebase *r, uint64_t sector, uint64_t count, struct vhd_error *err)
 {
 	int rc = 0;
 
 	while (!rc && count) {
-		struct chain_ext a, b;
-		uint64_t n;
+		uint64_t n = 0;
+		bool same;
 
-		rc = locate(r->old, sector, count, &a, err);
-		if (!rc)
-			rc = locate(r->parent.chain, sector, count, &b, err);
-		if (rc < 0)
-			break;
-		n = number_min(a.count, b.count);
-		if (!same_place(r, &a, &b))
+		rc = differ_run(&r->differ, sector, count, &same, &n, err);
+		if (!rc && !same)
 			rc = compare_bytes(r, sector * VHD_SECTOR, n * VHD_SECTOR, err);
 		sector += n;
 		count -= n;
@@ -146,16 +97,12 @@ static int step(struct rebase *r, uint64_t sector, uint64_t sectors, struct vhd_
 static int compare_all(struct rebase *r, struct vhd_error *err)
 {
 	uint64_t sectors = vhd_size(r->old) / VHD_SECTOR, sector = 0;
-	uint32_t piece = BUFFER_BYTES / VHD_SECTOR;
 	struct map_ext ext[EXTENTS];
-	int rc = chain_prepare(r->old, err);
+	int rc = differ_init(&r->differ, r->old, r->parent.chain, err);
 
-	if (!rc)
-		rc = chain_prepare(r->parent.chain, err);
 	while (!rc && sector < sectors) {
 		int n = image_lookup(r->old->images[0], sector,
-				     number_min(sectors - sector, (uint64_t)piece * 16), ext,
-				     EXTENTS, err);
+				     number_min(sectors - sector, STEP_SECTORS), ext, EXTENTS, err);
 
 		if (n < 0)
 			return n;
@@ -227,6 +174,7 @@ static int rebase(struct rebase *r, struct vhd_error *err)
 	chain_warn(r->old, &o->progress);
 	chain_warn(r->parent.chain, &o->progress);
 	rc = compare_all(r, err);
+	differ_release(&r->differ);
 	if (!rc && !o->dry_run)
 		rc = vhd_flush(r->old, err);
 	if (!rc && !o->dry_run)
@@ -272,15 +220,8 @@ int vhd_rebase(const char *path, const struct vhd_rebase_options *o,
 					     .dry_run = o->dry_run,
 					     .parents = o->parents };
 	struct vhd_rebase_result own;
-	CLEANUP_FREE uint8_t *was = NULL, *will = NULL;
 	struct rebase r = { .path = path, .o = o, .result = result ? result : &own };
 
 	memset(r.result, 0, sizeof(*r.result));
-	if (o->unsafe)
-		return vhd_modify(path, &modify, err);
-	r.was = was = malloc(BUFFER_BYTES);
-	r.will = will = malloc(BUFFER_BYTES);
-	if (!was || !will)
-		return error_system(err, -ENOMEM, "rebase", path);
-	return rebase_safely(&r, err);
+	return o->unsafe ? vhd_modify(path, &modify, err) : rebase_safely(&r, err);
 }

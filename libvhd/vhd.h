@@ -66,6 +66,7 @@ enum vhd_errnum {
 	VHD_E_DIFFERENT,     /* compare: contents differ */
 	VHD_E_AZURE,	     /* a target platform would refuse this image */
 	VHD_E_KEY,	     /* the wrong key, or none that can be used */
+	VHD_E_DELTA,	     /* no delta, or corrupted on its way */
 	VHD_E_LEAKED,	     /* space that nothing refers to */
 	VHD_E_CANCELLED,     /* the caller's progress function said stop */
 	VHD_E_LAST = VHD_E_CANCELLED,
@@ -380,6 +381,44 @@ struct vhd_coalesce_result {
 };
 VHD_API VHD_MUST int vhd_coalesce(const char *child, const struct vhd_coalesce_options *options,
 				  struct vhd_coalesce_result *result, struct vhd_error *err);
+
+/* deltas: what changed between two images, as an image of its own */
+struct vhd_delta_options {
+	bool raw_old;	     /* the old image is a raw disk */
+	uint32_t block_size; /* 0: 64 KiB, more for large disks */
+	bool gzip;	     /* compress it (also by suffix .gz) */
+	uint64_t skip;	     /* leave the first bytes out: they have arrived already */
+	bool force;
+	bool dry_run; /* how large it would be */
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_delta_result {
+	uint64_t blocks, changed_bytes; /* changed_bytes: not of a dry run */
+	uint64_t bytes;			/* of the whole delta, not compressed */
+};
+/* @destination "-": standard output, in one pass.  The delta has @new's id, and @old as parent. */
+VHD_API VHD_MUST int vhd_delta_create(const char *old, const char *new, const char *destination,
+				      const struct vhd_delta_options *options,
+				      struct vhd_delta_result *result, struct vhd_error *err);
+
+struct vhd_apply_options {
+	bool raw_parent;
+	bool resume; /* go on with what has arrived */
+	bool force;
+	bool dry_run; /* verify it, make nothing */
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_apply_result {
+	uint64_t bytes, resumed_bytes; /* received in all; of them earlier */
+};
+/* A delta, from a file or "-", becomes the child @path of @parent, whole or not at all. */
+VHD_API VHD_MUST int vhd_delta_apply(const char *source, const char *parent, const char *path,
+				     const struct vhd_apply_options *options,
+				     struct vhd_apply_result *result, struct vhd_error *err);
+/* How much of a delta that becomes @path has arrived; 0: nothing. */
+VHD_API VHD_MUST int vhd_delta_arrived(const char *path, uint64_t *bytes, struct vhd_error *err);
 
 enum vhd_format { VHD_FORMAT_AUTO, VHD_FORMAT_RAW, VHD_FORMAT_FIXED, VHD_FORMAT_DYNAMIC };
 enum vhd_target { VHD_FOR_ANY, VHD_FOR_AZURE, VHD_FOR_HYPERV, VHD_FOR_XEN, VHD_FOR_VPC };

@@ -17,7 +17,7 @@ $(filter $(BUILD)/tests/crash/%,$(TEST_PROGS)): $(call obj,$(filter-out tests/cr
 # What crash programs call goes through tests/crash/sys.c and alloc.c; jobs and commits of
 # copying are small there, so that small disks need many.
 CRASH_WRAP := open64 __open64_2 openat64 mkostemp64 syscall dup close fstat64 stat64 pread64 lseek64 \
-	fcntl64 pwrite64 ftruncate64 fallocate64 fsync fdatasync unlink rename renameat2 linkat \
+	fcntl64 write pwrite64 ftruncate64 fallocate64 fsync fdatasync unlink rename renameat2 linkat \
 	malloc calloc realloc aligned_alloc posix_memalign strdup strndup realpath asprintf \
 	__asprintf_chk free pthread_create copy_start
 CRASH_SMALL := $(basename $(notdir $(shell grep -lE '"(copy|convert-source)\.h"' libvhd/*.c)))

@@ -11,6 +11,7 @@ extern const struct command command_compare;
 extern const struct command command_convert;
 extern const struct command command_copy;
 extern const struct command command_create;
+extern const struct command command_delta;
 extern const struct command command_info;
 extern const struct command command_key;
 extern const struct command command_map;

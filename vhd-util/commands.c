@@ -17,6 +17,7 @@ static const struct command *const commands[] = {
 	&command_rebase,
 	&command_relink,
 	&command_coalesce,
+	&command_delta,
 	&command_convert,
 	&command_copy,
 	&command_check,

@@ -84,6 +84,40 @@ static int copy(const struct job *j, struct vhd_error *err)
 	return vhd_copy(scene_level(s.now, s.depth - 1), scene_path(s.now, TARGET), &o, NULL, err);
 }
 
+/* The chain's top against one of its ancestors. */
+static int delta(const char *destination, struct vhd_error *err)
+{
+	struct vhd_delta_options o = { .block_size = 4096u << s.seed % 3,
+				       .raw_old = s.raw_base && s.depth == 2,
+				       .force = job->there == OLD };
+	char old_path[256], new_path[256], to[256];
+
+	snprintf(old_path, sizeof(old_path), "%s", scene_level(s.now, s.depth - 2));
+	snprintf(new_path, sizeof(new_path), "%s", scene_level(s.now, s.depth - 1));
+	snprintf(to, sizeof(to), "%s", destination);
+	return vhd_delta_create(old_path, new_path, to, &o, NULL, err);
+}
+
+static int delta_create(const struct job *j, struct vhd_error *err)
+{
+	(void)j;
+	wanted = s.data[s.depth - 1];
+	return delta(scene_path(s.now, TARGET), err);
+}
+
+static int delta_apply(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_apply_options o = { .raw_parent = s.raw_base && s.depth == 2,
+				       .force = j->there == OLD };
+	char parent[256], to[256], from[256];
+
+	wanted = s.data[s.depth - 1];
+	snprintf(from, sizeof(from), "%s", scene_path(s.next, "delta"));
+	snprintf(parent, sizeof(parent), "%s", scene_level(s.now, s.depth - 2));
+	snprintf(to, sizeof(to), "%s", scene_path(s.now, TARGET));
+	return vhd_delta_apply(from, parent, to, &o, NULL, err);
+}
+
 static int set_hidden(const struct job *j, struct vhd_error *err)
 {
 	(void)j;
@@ -120,6 +154,10 @@ static const struct job jobs[] = {
 	{ "copy", copy, ABSENT, .creator = NULL },
 	{ "copy", copy, EMPTY, .creator = NULL },
 	{ "copy", copy, OLD, .creator = NULL },
+	{ "delta create", delta_create, ABSENT, .creator = NULL },
+	{ "delta create", delta_create, OLD, .creator = NULL },
+	{ "delta apply", delta_apply, ABSENT, .creator = NULL },
+	{ "delta apply", delta_apply, OLD, .creator = NULL },
 	{ "set hidden", set_hidden, OLD, .creator = NULL },
 	{ "set marker", set_marker, OLD, .creator = NULL },
 };
@@ -241,9 +279,15 @@ static void make_old(void)
 
 static void play(unsigned long long seed)
 {
+	struct vhd_error err;
+	bool chained;
+
 	scene_begin(&s, seed);
-	scene_chain(&s, 1 + (unsigned)scene_below(&s, 3), true);
+	chained = job->run == delta_create || job->run == delta_apply;
+	scene_chain(&s, 1 + chained + (unsigned)scene_below(&s, 3), true);
 	make_old();
+	if (job->run == delta_apply)
+		scene_must(&s, delta(scene_path(s.next, "delta"), &err), &err, "delta");
 	done = false;
 	wanted = zeros;
 	scene_play(&s, operation, look);

@@ -71,6 +71,22 @@ static int copy(const struct job *j, struct vhd_error *err)
 	return vhd_copy(leaf(), scene_path(s.now, TARGET), &o, NULL, err);
 }
 
+static int delta_create(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_delta_options o = { .force = j->over };
+
+	return vhd_delta_create(scene_level(s.now, 0), leaf(), scene_path(s.now, TARGET), &o, NULL,
+				err);
+}
+
+static int delta_apply(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_apply_options o = { .resume = j->over };
+
+	return vhd_delta_apply(scene_path(s.now, "delta"), scene_level(s.now, 0),
+			       scene_path(s.now, TARGET), &o, NULL, err);
+}
+
 static void look_at_target(const struct job *j, bool done, const char *when)
 {
 	const uint8_t *wanted = j->run == create ? zeros : s.data[s.depth - 1];
@@ -331,6 +347,9 @@ static const struct job jobs[] = {
 	{ "convert to dynamic", convert, look_at_target, true, VHD_FORMAT_DYNAMIC },
 	{ "copy", copy, look_at_target, false, VHD_FORMAT_AUTO },
 	{ "copy over", copy, look_at_target, true, VHD_FORMAT_AUTO },
+	{ "delta create", delta_create, look_at_target, false, VHD_FORMAT_AUTO },
+	{ "delta create over", delta_create, look_at_target, true, VHD_FORMAT_AUTO },
+	{ "delta apply", delta_apply, look_at_target, false, VHD_FORMAT_AUTO },
 	{ "write", write_session, look_at_writes, false, VHD_FORMAT_AUTO },
 	{ "coalesce", coalesce, look_at_merge, false, VHD_FORMAT_AUTO },
 	{ "set hidden", set, look_at_leaf, false, VHD_FORMAT_AUTO },
@@ -427,6 +446,14 @@ static void play(const struct job *j, unsigned long long seed)
 		scene_must(&s, vhd_open(scene_path(s.now, TARGET), &w, &chain, &err), &err, "open");
 		scene_scribble(&s, chain, old);
 		scene_must(&s, vhd_close(chain, &err), &err, "close");
+	}
+	if (j->run == delta_apply) {
+		struct vhd_delta_options d = { 0 };
+
+		scene_must(&s,
+			   vhd_delta_create(scene_level(s.now, 0), leaf(),
+					    scene_path(s.now, "delta"), &d, NULL, &err),
+			   &err, "delta");
 	}
 	scene_copy(s.now, s.next);
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)

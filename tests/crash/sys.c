@@ -203,6 +203,23 @@ WRAP(ssize_t, pwrite64, int fd, const void *buf, size_t length, off64_t offset)
 	return -1;
 }
 
+/* Streams: at the descriptor's place, if it has one. */
+WRAP(ssize_t, write, int fd, const void *buf, size_t length)
+{
+	off64_t at = __real_lseek64(fd, 0, SEEK_CUR);
+	bool half = fails();
+	ssize_t n = half && length / 2 < SECTOR ?
+			    0 :
+			    __real_write(fd, buf, half ? length / 2 / SECTOR * SECTOR : length);
+
+	if (n > 0 && at >= 0)
+		power_wrote(fd, buf, (size_t)n, (uint64_t)at);
+	if (!half)
+		return n;
+	errno = EIO;
+	return -1;
+}
+
 WRAP(int, ftruncate64, int fd, off64_t size)
 {
 	int rc = fails() ? -1 : __real_ftruncate64(fd, size);

@@ -1,0 +1,238 @@
+/* delta-apply.c - a delta becomes a child of its parent here
+ *
+ *   .NAME.delta: what has arrived ─► whole and right ─► linked to the parent ─► synced ─► NAME
+ *
+ * What was cut off stays under its own name, to be gone on with; what is corrupted goes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "atomic.h"
+#include "base/cleanup.h"
+#include "chain.h"
+#include "delta.h"
+#include "error.h"
+#include "image-private.h"
+#include "io-file.h"
+#include "relink-parent.h"
+#include "relink.h"
+
+#include <sys/mman.h> /* last: its MAP_SYNC is a macro, map.h has one too */
+
+#define LOCK_WAIT_MS 5000
+
+struct apply {
+	const char *source, *parent_path, *path;
+	const struct vhd_apply_options *o;
+	struct vhd_chain *parent; /* nobody writes to it */
+	struct stream *in;
+	struct atomic target;
+	struct vhd_apply_result *result;
+	struct vhd_error *err;
+};
+
+static int open_parent(struct apply *a)
+{
+	struct vhd_open_options open = { .parents = a->o->parents };
+	int rc;
+
+	if (a->o->raw_parent)
+		open.flags |= VHD_OPEN_RAW;
+	rc = vhd_open(a->parent_path, &open, &a->parent, a->err);
+	return rc ? rc :
+		    lock_take(a->parent->images[0]->io, LOCK_SNAPSHOT_PARENT, NULL, LOCK_WAIT_MS,
+			      NULL, a->err);
+}
+
+static int open_source(struct apply *a)
+{
+	bool piped = !strcmp(a->source, "-");
+	int fd = piped ? dup(STDIN_FILENO) : open(a->source, O_RDONLY | O_CLOEXEC | O_NOCTTY), rc;
+
+	if (fd < 0)
+		return error_system(a->err, -errno, "open", a->source);
+	rc = stream_reader(fd, piped ? "standard input" : a->source, &a->in, a->err);
+	if (rc < 0)
+		close(fd);
+	return rc;
+}
+
+/* ── what arrives ── */
+
+static int receive(struct apply *a, struct vhd_io *io, uint64_t have, bool metadata_only)
+{
+	struct delta_receive r = { .in = a->in,
+				   .io = io,
+				   .name = strcmp(a->source, "-") ? a->source : "standard input",
+				   .have = have,
+				   .metadata_only = metadata_only,
+				   .parent_id = a->parent->images[0]->footer.uuid, /* zero: raw */
+				   .progress = &a->o->progress };
+	int rc = delta_receive(&r, a->err);
+	int sized = metadata_only ? 0 : io_truncate(io, r.at);
+
+	a->result->bytes = r.at;
+	a->result->resumed_bytes = have;
+	if (!rc && sized < 0)
+		rc = error_system(a->err, sized, "write", io->name);
+	return rc;
+}
+
+/* All checks, and nothing kept but the metadata, in memory. */
+static int receive_dry(struct apply *a)
+{
+	int fd, rc = atomic_check(a->path, a->o->force, a->err);
+	struct vhd_io *io;
+
+	if (rc < 0)
+		return rc;
+	fd = memfd_create("delta", MFD_CLOEXEC);
+	if (fd < 0)
+		return error_system(a->err, -errno, "apply", a->source);
+	rc = io_file_from_fd(fd, a->path, IO_FILE_WRITE, &io, a->err);
+	if (rc < 0) {
+		close(fd);
+		return rc;
+	}
+	rc = receive(a, io, 0, true);
+	io_close(io);
+	return rc;
+}
+
+/* ── the child ── */
+
+static int link_child(struct apply *a, struct vhd_image *img)
+{
+	struct relink plan = { .how = RELINK_NOTHING };
+	struct adopted parent;
+	int rc = image_load(img, 0, a->err);
+
+	if (!rc)
+		rc = image_begin_write(img, 0, a->err);
+	if (!rc) /* the record goes: it is no part of the image */
+		rc = image_move_footer(img, image_end_of_data(img), a->err);
+	if (!rc)
+		rc = adopt_open(a->path, img, a->parent_path, a->o->raw_parent ? ADOPT_RAW : 0,
+				&a->o->parents, &parent, a->err);
+	if (rc < 0)
+		return rc;
+	rc = relink_plan(img, &parent.link, false, &plan, a->err);
+	if (!rc)
+		rc = relink_write(img, &plan, a->err);
+	relink_release(&plan);
+	adopt_release(&parent);
+	return rc;
+}
+
+/* What has arrived, whole and right, gets its parent here. */
+static int make_child(struct apply *a)
+{
+	struct vhd_image *img;
+	int rc = image_open(a->target.io, 0, &img, a->err);
+
+	if (rc < 0)
+		return rc;
+	rc = link_child(a, img);
+	img->io = NULL; /* the target's */
+	image_close(img);
+	return rc;
+}
+
+/* ── the whole ── */
+
+/* Is what is there of no use to go on with? */
+static bool is_useless(int rc)
+{
+	return rc == -VHD_E_DELTA || rc == -VHD_E_PARENT_ID;
+}
+
+static int begin(struct apply *a, uint64_t *have)
+{
+	char *temp = delta_partial(a->path);
+	int rc;
+
+	*have = 0;
+	if (!temp)
+		return error_system(a->err, -ENOMEM, "apply", a->source);
+	rc = atomic_begin_named(a->path, temp, a->o->force ? ATOMIC_FORCE : 0, &a->target, a->err);
+	if (rc < 0)
+		return rc;
+	rc = io_size(a->target.io, have);
+	if (!rc && (!a->o->resume || *have < VHD_FOOTER_BYTES)) {
+		*have = 0;
+		rc = io_truncate(a->target.io, 0);
+	}
+	if (rc < 0) {
+		atomic_keep(&a->target);
+		return error_system(a->err, rc, "write", a->path);
+	}
+	return 0;
+}
+
+static int apply(struct apply *a)
+{
+	uint64_t have;
+	int rc = open_parent(a);
+
+	if (!rc)
+		rc = open_source(a);
+	if (rc < 0)
+		return rc;
+	if (a->o->dry_run)
+		return receive_dry(a);
+	rc = begin(a, &have);
+	if (rc < 0)
+		return rc;
+	rc = receive(a, a->target.io, have, false);
+	if (rc < 0) {
+		if (is_useless(rc) || !a->result->bytes)
+			atomic_abort(&a->target);
+		else
+			atomic_keep(&a->target);
+		return rc;
+	}
+	rc = make_child(a);
+	if (!rc)
+		return atomic_commit(&a->target, true, a->err);
+	atomic_abort(&a->target); /* its end is no more what it was */
+	return rc;
+}
+
+int vhd_delta_apply(const char *source, const char *parent, const char *path,
+		    const struct vhd_apply_options *o, struct vhd_apply_result *result,
+		    struct vhd_error *err)
+{
+	struct vhd_apply_result own;
+	struct apply a = { .source = source,
+			   .parent_path = parent,
+			   .path = path,
+			   .o = o,
+			   .result = result ? result : &own,
+			   .err = err };
+	int rc;
+
+	memset(a.result, 0, sizeof(*a.result));
+	rc = apply(&a);
+	stream_close(a.in, NULL);
+	vhd_close(a.parent, NULL);
+	return rc;
+}
+
+int vhd_delta_arrived(const char *path, uint64_t *bytes, struct vhd_error *err)
+{
+	CLEANUP_FREE char *temp = delta_partial(path);
+	struct stat st;
+
+	*bytes = 0;
+	if (!temp)
+		return error_system(err, -ENOMEM, "examine", path);
+	if (lstat(temp, &st) < 0)
+		return errno == ENOENT ? 0 : error_system(err, -errno, "examine", temp);
+	if (S_ISREG(st.st_mode) && st.st_size >= (off_t)VHD_FOOTER_BYTES)
+		*bytes = (uint64_t)st.st_size;
+	return 0;
+}

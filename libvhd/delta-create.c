@@ -1,0 +1,430 @@
+/* delta-create.c - what changed between two images, sent in one pass
+ *
+ *   which blocks differ (a block is read up to its first difference)
+ *   ─► places ─► metadata ─► each of these blocks compared once more, whole, and sent
+ *
+ * Both images are kept from being written meanwhile.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "atomic.h"
+#include "base/bits.h"
+#include "base/cleanup.h"
+#include "base/number.h"
+#include "bitmap.h"
+#include "confine.h"
+#include "delta.h"
+#include "differ.h"
+#include "error.h"
+#include "io-file.h"
+#include "path.h"
+#include "snapshot.h"
+
+#define LOCK_WAIT_MS 5000
+#define ENTRIES_MANY (256u << 10) /* blocks grow before the table has more entries */
+#define BLOCK_SMALL  (64u << 10)
+
+struct sender {
+	const char *destination;
+	const struct vhd_delta_options *o;
+	struct vhd_chain *old, *new;
+	struct differ differ;
+	struct plan plan;
+	struct convert_dynamic places;
+	struct stream *out;
+	struct sha256 hash;
+	uint64_t at;	/* of the delta: bytes sent or skipped */
+	uint8_t *block; /* owned: data of one block */
+	uint64_t changed;
+	struct vhd_delta_result *result;
+	struct vhd_error *err;
+};
+
+/* ── the two images ── */
+
+static int open_still(const char *path, unsigned flags, const struct vhd_parents *parents,
+		      struct vhd_chain **out, struct vhd_error *err)
+{
+	struct vhd_open_options open = { .flags = flags, .parents = *parents };
+	int rc = vhd_open(path, &open, out, err);
+
+	return rc ? rc :
+		    lock_take((*out)->images[0]->io, LOCK_SNAPSHOT_PARENT, NULL, LOCK_WAIT_MS, NULL,
+			      err);
+}
+
+static int judge_images(struct sender *s)
+{
+	static const uint8_t none[VHD_UUID_BYTES];
+	const struct vhd_image *old = s->old->images[0], *new = s->new->images[0];
+
+	if (new->type == VHD_TYPE_RAW || !memcmp(new->footer.uuid, none, sizeof(none)))
+		return error_set(s->err, -VHD_E_ARGUMENT,
+				 "cannot make a delta to '%s': it has no id, which the delta would "
+				 "have",
+				 new->io->name);
+	if (old->type != VHD_TYPE_RAW && !memcmp(old->footer.uuid, none, sizeof(none)))
+		return error_set(
+			s->err, -VHD_E_PARENT_ID,
+			"cannot make a delta from '%s': its id is zero, which would mean a "
+			"raw parent",
+			old->io->name);
+	if (old->type != VHD_TYPE_RAW &&
+	    !memcmp(old->footer.uuid, new->footer.uuid, VHD_UUID_BYTES))
+		return error_set(s->err, -VHD_E_CYCLE,
+				 "cannot make a delta between '%s' and '%s': they have one id",
+				 old->io->name, new->io->name);
+	return 0;
+}
+
+/* ── the layout ── */
+
+static uint32_t block_size(const struct sender *s, uint64_t size)
+{
+	uint32_t bytes = s->o->block_size ? s->o->block_size : BLOCK_SMALL;
+
+	while (!s->o->block_size && bytes < VHD_BLOCK_DEFAULT && size / bytes > ENTRIES_MANY)
+		bytes *= 2;
+	return bytes;
+}
+
+/* How the delta names the old image: from where the delta is, or, in a pipe, beside it. */
+static int name_parent(struct sender *s, char *out, size_t room)
+{
+	const char *old = s->old->images[0]->io->name;
+	char real[PATH_MAX];
+	int rc;
+
+	if (!s->destination) {
+		rc = snprintf(out, room, "./%s", path_base_name(old)) < (int)room ? 0 :
+										    -ENAMETOOLONG;
+		return rc < 0 ? error_system(s->err, rc, "name", old) : 0;
+	}
+	rc = confine_real_name(old, real);
+	if (rc < 0)
+		return error_system(s->err, rc, "open", old);
+	return snapshot_relative_path(s->destination, real, out, room, s->err);
+}
+
+static int plan_delta(struct sender *s)
+{
+	const struct vhd_image *old = s->old->images[0], *new = s->new->images[0];
+	char parent[PATH_TEXT_MAX];
+	struct plan_spec spec = { .type = VHD_TYPE_DIFFERENCING,
+				  .size = vhd_size(s->new),
+				  .timestamp = new->footer.timestamp,
+				  .parent_timestamp = footer_time_from_unix(old->io->mtime),
+				  .parent_path = parent };
+	int rc = name_parent(s, parent, sizeof(parent));
+
+	if (rc < 0)
+		return rc;
+	spec.block_size = block_size(s, spec.size);
+	memcpy(spec.id, new->footer.uuid, VHD_UUID_BYTES);
+	memcpy(spec.parent_id, old->footer.uuid, VHD_UUID_BYTES); /* zero if raw */
+	return plan_make(&spec, &s->plan, s->err);
+}
+
+/* ── what differs ── */
+
+static int step(struct sender *s, uint64_t done, uint64_t total)
+{
+	const struct vhd_progress *p = &s->o->progress;
+
+	if (!p->step || !p->step(p->arg, done, total))
+		return 0;
+	return error_set(s->err, -VHD_E_CANCELLED, "making the delta to '%s' was interrupted",
+			 s->new->images[0]->io->name);
+}
+
+static void take_run(struct sender *s, uint32_t block, uint64_t offset, size_t at, size_t end)
+{
+	uint32_t bytes = bitmap_sectors(s->places.sectors) * VHD_SECTOR;
+	uint64_t in = offset + at - block * (uint64_t)s->plan.header.block_size;
+
+	memcpy(s->block + in, s->differ.will + at, end - at);
+	bits_set_range(s->places.page + s->places.page_bytes - bytes, in / VHD_SECTOR,
+		       (end - at) / VHD_SECTOR);
+	s->changed += end - at;
+}
+
+/* A range of @block that comes from different places.  1: it differs. */
+static int compare_range(struct sender *s, uint32_t block, uint64_t offset, uint64_t length,
+			 bool only_whether)
+{
+	int rc = 0;
+
+	while (length) {
+		size_t n = number_min(length, DIFFER_BYTES), at = 0, end;
+		int failed = differ_read(&s->differ, offset, n, s->err);
+
+		if (failed < 0)
+			return failed;
+		while ((at = differ_next(&s->differ, at, n, &end)) < n) {
+			rc = 1;
+			if (only_whether)
+				return rc;
+			take_run(s, block, offset, at, end);
+			at = end;
+		}
+		offset += n;
+		length -= n;
+	}
+	return rc;
+}
+
+/* Does a block differ?  1 or 0, or negative; with its bitmap and data made, unless
+ * @only_whether. */
+static int compare_block(struct sender *s, uint32_t block, bool only_whether)
+{
+	uint64_t sectors = vhd_size(s->new) / VHD_SECTOR;
+	uint64_t sector = (uint64_t)block * s->places.sectors;
+	uint64_t end = number_min(sector + s->places.sectors, sectors);
+	int found = 0;
+
+	while (sector < end) {
+		uint64_t run = 0;
+		bool same;
+		int rc = differ_run(&s->differ, sector, end - sector, &same, &run, s->err);
+
+		if (!rc && !same)
+			rc = compare_range(s, block, sector * VHD_SECTOR, run * VHD_SECTOR,
+					   only_whether);
+		if (rc < 0 || (rc && only_whether))
+			return rc;
+		found |= rc;
+		sector += run;
+	}
+	return found;
+}
+
+static int place_blocks(struct sender *s)
+{
+	uint64_t size = vhd_size(s->new);
+	uint32_t entry;
+
+	for (uint32_t block = 0; block < s->plan.blocks; block++) {
+		int rc = compare_block(s, block, true);
+
+		if (rc > 0) {
+			convert_dynamic_place(&s->places, block, &entry);
+			s->result->blocks++;
+		}
+		if (rc >= 0)
+			rc = step(s, 0, size);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* ── sending ── */
+
+/* The next bytes of the delta; the first o->skip of all have arrived already. */
+static int put_bytes(struct sender *s, const void *data, size_t length)
+{
+	uint64_t skip = s->o->skip > s->at ? s->o->skip - s->at : 0;
+	const uint8_t *from = data;
+
+	sha256_add(&s->hash, data, length);
+	s->at += length;
+	if (skip >= length)
+		return 0;
+	return stream_write(s->out, from + skip, length - skip, s->err);
+}
+
+static int put_zeros(struct sender *s, uint64_t length)
+{
+	static const uint8_t zeros[16384];
+	int rc = 0;
+
+	while (!rc && length) {
+		size_t n = number_min(length, sizeof(zeros));
+
+		rc = put_bytes(s, zeros, n);
+		length -= n;
+	}
+	return rc;
+}
+
+static int put(struct sender *s, const void *data, size_t length, uint64_t offset)
+{
+	int rc = put_zeros(s, offset - s->at);
+
+	return rc ? rc : put_bytes(s, data, length);
+}
+
+static int send_metadata(struct sender *s)
+{
+	uint8_t footer[VHD_FOOTER_BYTES], header[VHD_HEADER_BYTES], batmap[VHD_BATMAP_HEADER_BYTES];
+	const struct plan *p = &s->plan;
+	int rc;
+
+	footer_encode(&p->footer, footer);
+	header_encode(&p->header, header);
+	plan_batmap_header(p, batmap); /* of no bits: they say only what bitmaps say */
+	rc = put(s, footer, sizeof(footer), 0);
+	if (!rc)
+		rc = put(s, header, sizeof(header), p->footer.data_offset);
+	if (!rc)
+		rc = put(s, s->places.bat, p->bat_bytes, p->header.table_offset);
+	if (!rc)
+		rc = put(s, batmap, sizeof(batmap), p->batmap_at);
+	if (!rc)
+		rc = put(s, p->locators, sizeof(p->locators), p->locators_at);
+	return rc ? rc : put_zeros(s, p->metadata_end - s->at);
+}
+
+static int send_block(struct sender *s, uint32_t block, uint32_t entry)
+{
+	uint64_t data = convert_dynamic_data(&s->places, entry);
+	int rc;
+
+	memset(s->places.page, 0, s->places.page_bytes);
+	memset(s->block, 0, s->plan.header.block_size);
+	rc = compare_block(s, block, false);
+	if (rc >= 0)
+		rc = put(s, s->places.page, s->places.page_bytes, data - s->places.page_bytes);
+	return rc ? rc : put(s, s->block, s->plan.header.block_size, data);
+}
+
+static int send_end(struct sender *s)
+{
+	uint8_t record[DELTA_RECORD_BYTES], footer[VHD_FOOTER_BYTES], hash[SHA256_BYTES];
+	uint64_t length = s->at;
+	int rc;
+
+	sha256_end(&s->hash, hash);
+	delta_record_encode(length, hash, record);
+	footer_encode(&s->plan.footer, footer);
+	rc = put_bytes(s, record, sizeof(record));
+	return rc ? rc : put_bytes(s, footer, sizeof(footer));
+}
+
+static int send_all(struct sender *s)
+{
+	uint64_t total = delta_bytes(convert_dynamic_end(&s->places));
+	int rc = 0;
+
+	if (s->o->skip > total)
+		return error_set(s->err, -VHD_E_ARGUMENT,
+				 "cannot leave out %llu bytes: the whole delta has %llu",
+				 (unsigned long long)s->o->skip, (unsigned long long)total);
+	s->result->bytes = total;
+	if (s->o->dry_run)
+		return 0;
+	sha256_begin(&s->hash);
+	rc = send_metadata(s);
+	for (uint32_t block = 0; block < s->plan.blocks && !rc; block++) {
+		uint32_t entry = convert_dynamic_entry(&s->places, block);
+
+		if (entry == VHD_BAT_UNUSED)
+			continue;
+		rc = send_block(s, block, entry);
+		if (!rc)
+			rc = step(s, s->at, total);
+	}
+	s->result->changed_bytes = s->changed;
+	return rc ? rc : send_end(s);
+}
+
+/* ── the target ── */
+
+static int send_to(struct sender *s, int fd, const char *name, bool gzip)
+{
+	int rc = fd < 0 ? error_system(s->err, -errno, "open", name) :
+			  stream_writer(fd, name, gzip, &s->out, s->err);
+	int closed;
+
+	if (rc < 0) {
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
+	rc = send_all(s);
+	closed = stream_close(s->out, rc ? NULL : s->err);
+	return rc ? rc : closed;
+}
+
+static bool has_suffix(const char *text, const char *suffix)
+{
+	size_t n = strlen(text), m = strlen(suffix);
+
+	return n > m && !strcmp(text + n - m, suffix);
+}
+
+static int send_to_file(struct sender *s)
+{
+	bool gzip = s->o->gzip || has_suffix(s->destination, ".gz");
+	struct atomic a;
+	int rc;
+
+	if (s->o->dry_run) {
+		rc = atomic_check(s->destination, s->o->force, s->err);
+		return rc ? rc : send_all(s);
+	}
+	rc = atomic_begin(s->destination, s->o->force ? ATOMIC_FORCE : 0, &a, s->err);
+	if (rc < 0)
+		return rc;
+	rc = send_to(s, dup(io_file_fd(a.io)), s->destination, gzip);
+	if (!rc)
+		return atomic_commit(&a, true, s->err);
+	atomic_abort(&a);
+	return rc;
+}
+
+static int create(struct sender *s)
+{
+	int rc = judge_images(s);
+
+	if (!rc)
+		rc = plan_delta(s);
+	if (rc < 0)
+		return rc;
+	chain_warn(s->old, &s->o->progress);
+	chain_warn(s->new, &s->o->progress);
+	rc = differ_init(&s->differ, s->old, s->new, s->err);
+	if (rc < 0)
+		return rc;
+	rc = convert_dynamic_init(&s->places, &s->plan, s->plan.metadata_end);
+	s->block = malloc(s->plan.header.block_size);
+	if (rc < 0 || !s->block)
+		return error_system(s->err, -ENOMEM, "make a delta to",
+				    s->new->images[0]->io->name);
+	rc = place_blocks(s);
+	if (rc < 0)
+		return rc;
+	if (s->destination)
+		return send_to_file(s);
+	return s->o->dry_run ? send_all(s) :
+			       send_to(s, dup(STDOUT_FILENO), "standard output", s->o->gzip);
+}
+
+int vhd_delta_create(const char *old, const char *new, const char *destination,
+		     const struct vhd_delta_options *o, struct vhd_delta_result *result,
+		     struct vhd_error *err)
+{
+	struct vhd_delta_result own;
+	struct sender s = { .o = o, .err = err, .result = result ? result : &own };
+	int rc;
+
+	memset(s.result, 0, sizeof(*s.result));
+	if (strcmp(destination, "-") != 0)
+		s.destination = destination;
+	rc = open_still(old, o->raw_old ? VHD_OPEN_RAW : 0, &o->parents, &s.old, err);
+	if (!rc)
+		rc = open_still(new, 0, &o->parents, &s.new, err);
+	if (!rc)
+		rc = create(&s);
+	differ_release(&s.differ);
+	convert_dynamic_release(&s.places);
+	free(s.block);
+	vhd_close(s.new, NULL);
+	vhd_close(s.old, NULL);
+	return rc;
+}

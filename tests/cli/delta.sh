@@ -1,0 +1,197 @@
+#!/bin/bash
+# delta: what changed between two images, sent and received
+. "$(dirname "$0")/../lib/cli.sh"
+U=$BIN/vhd-util
+cd "$T" || exit 1
+noise() { head -c "$1" /dev/urandom; }
+
+# base <- mid <- leaf, here; there only base
+"$U" create -n base.vhd -s 24
+noise 3000000 | "$U" write base.vhd --offset 0
+"$U" snapshot -n mid.vhd -p base.vhd
+noise 700000 | "$U" write mid.vhd --offset 1234567
+"$U" snapshot -n leaf.vhd -p mid.vhd
+noise 1000 | "$U" write leaf.vhd --offset 20000000
+head -c 100000 /dev/zero | "$U" write leaf.vhd --offset 500000
+mkdir there
+cp base.vhd there/
+before=$(sha256sum base.vhd mid.vhd leaf.vhd there/base.vhd)
+
+# to a file, which is an image by itself
+check_status 0 "$U" delta create base.vhd leaf.vhd --dry-run --json -o d.vhd
+cp .out dry.json
+[ -e d.vhd ] && fail "a dry run wrote"
+check_status 0 "$U" delta create base.vhd leaf.vhd -o d.vhd --json
+cp .out create.json
+check_out 'd.vhd is valid' "$U" check d.vhd -b
+"$U" check d.vhd -p -b >.out || fail "check: $(cat .out)"
+"$U" compare d.vhd leaf.vhd || fail "the delta on its parent"
+[ "$("$TOOLS/flat" d.vhd base.vhd | sha256sum)" = "$("$TOOLS/flat" leaf.vhd mid.vhd base.vhd | sha256sum)" ] ||
+	fail "our own reader"
+if command -v 7zz >/dev/null; then
+	7zz t -tvhd d.vhd >.7z 2>&1 || fail "7zz: $(cat .7z)"
+fi
+# about what changed, in blocks of 64 KiB
+[ "$(stat -c %s d.vhd)" -lt 1300000 ] || fail "$(stat -c %s d.vhd) bytes"
+python3 - d.vhd create.json dry.json <<'P' || fail "sizes: $(cat create.json dry.json)"
+import json, os, sys
+size, made, dry = os.path.getsize(sys.argv[1]), json.load(open(sys.argv[2])), json.load(open(sys.argv[3]))
+sys.exit(not (size == made["bytes"] == dry["bytes"] and made["blocks"] == dry["blocks"]
+              and 700000 <= made["changed_bytes"] <= 805000))
+P
+
+# through a pipe, the same bytes; again and again the same
+"$U" delta create base.vhd leaf.vhd >piped || fail "to a pipe"
+"$U" delta create base.vhd leaf.vhd | cmp - piped || fail "another delta"
+# (a file names its parent from where it is, here the same)
+cmp d.vhd piped || fail "pipe and file differ"
+"$U" delta create base.vhd leaf.vhd --gzip >piped.gz || fail gzip
+gzip -dc piped.gz | cmp - piped || fail "gzip"
+"$U" delta create base.vhd leaf.vhd -o d.vhd.gz && gzip -dc d.vhd.gz | cmp - piped || fail "suffix"
+right() { # FILE
+	"$U" compare "$1" leaf.vhd || fail "$1 contains something else"
+	"$U" check "$1" -p -b >.out || fail "check $1: $(cat .out)"
+	check_out "$1 is valid" "$U" check "$1"
+	[ "$("$U" query -n "$1" -p)" = "$T/there/base.vhd" ] || fail "parent of $1"
+	[ "$(find there -name '.*' -type f)" = '' ] || fail "something is left: $(find there -name '.*')"
+}
+"$U" delta create base.vhd leaf.vhd | "$U" delta apply - there/base.vhd there/new.vhd --json >apply.json || fail "piped"
+right there/new.vhd
+check_schema create.json dry.json apply.json
+id() { "$U" info "$1" --json | python3 -c 'import json,sys; print(json.load(sys.stdin)["id"])'; }
+[ "$(id there/new.vhd)" = "$(id leaf.vhd)" ] || fail "the id"
+check_status 17 "$U" delta apply piped there/base.vhd there/new.vhd
+check_status 0 "$U" delta apply piped.gz there/base.vhd there/new.vhd --force
+right there/new.vhd
+echo hello | "$U" write there/new.vhd --offset 4M && check_status 0 "$U" check there/new.vhd
+rm there/new.vhd
+check_status 0 "$U" delta apply piped there/base.vhd there/new.vhd --dry-run
+[ -e there/new.vhd ] && fail "a dry run wrote"
+[ "$(sha256sum base.vhd mid.vhd leaf.vhd there/base.vhd)" = "$before" ] || fail "what was read changed"
+
+# cut off anywhere: nothing is visible, and it goes on
+size=$(stat -c %s piped)
+meta=$(((size > 20000 ? 12288 : 0)))
+for cut in 0 1 511 512 513 1535 1536 1537 2048 $meta $((meta + 5000)) $((size / 2)) $((size - 1024)) $((size - 1023)) \
+	$((size - 513)) $((size - 512)) $((size - 511)) $((size - 1)); do
+	check_status 117 "$U" delta apply - there/base.vhd there/new.vhd < <(head -c "$cut" piped)
+	check_err 'resume'
+	[ -e there/new.vhd ] && fail "cut at $cut: half a target"
+	arrived=$("$U" delta arrived there/new.vhd)
+	if [ "$cut" -lt 512 ]; then [ "$arrived" = 0 ]; else [ "$arrived" = "$cut" ]; fi || fail "cut at $cut: $arrived"
+	"$U" delta create base.vhd leaf.vhd --skip "$arrived" |
+		"$U" delta apply - there/base.vhd there/new.vhd --resume || fail "resume at $cut"
+	right there/new.vhd
+	rm there/new.vhd
+	# the whole of it once more is no mistake
+	check_status 117 "$U" delta apply - there/base.vhd there/new.vhd < <(head -c "$cut" piped)
+	check_status 0 "$U" delta apply piped there/base.vhd there/new.vhd --resume
+	right there/new.vhd
+	rm there/new.vhd
+done
+# several times
+check_status 117 "$U" delta apply - there/base.vhd there/new.vhd < <(head -c 100000 piped)
+check_status 117 "$U" delta apply - there/base.vhd there/new.vhd --resume < <(tail -c +100001 piped | head -c 300000)
+check_out 400000 "$U" delta arrived there/new.vhd
+check_status 0 "$U" delta apply - there/base.vhd there/new.vhd --resume < <(tail -c +400001 piped)
+right there/new.vhd
+rm there/new.vhd
+check_status 22 "$U" delta create base.vhd leaf.vhd --skip $((size + 1))
+check_status 22 "$U" delta create base.vhd leaf.vhd --skip 5 -o x.vhd
+
+# corrupted anywhere: refused, nothing left
+RANDOM=${SEED:-7}
+for ((k = 0; k < 25; k++)); do
+	at=$(((RANDOM * 32768 + RANDOM) % size))
+	[ $k -lt 8 ] && at=$((k * 200))
+	[ $k -ge 20 ] && at=$((size - 1 - (k - 20) * 250))
+	cp piped bad
+	byte=$(tail -c +$((at + 1)) piped | head -c 1 | od -An -tu1)
+	printf "\\x$(printf %x $(((byte + 1 + RANDOM % 255) % 256)))" | dd of=bad bs=1 seek=$at conv=notrunc status=none
+	got=0
+	"$U" delta apply bad there/base.vhd there/new.vhd 2>.err || got=$?
+	[ $got = 117 ] || fail "byte $at: status $got"
+	[ "$(ls -A there)" = base.vhd ] || grep -q resume .err || fail "byte $at: $(ls -A there) is left"
+	rm -f there/.new.vhd.delta
+done
+cat piped piped >bad
+check_status 117 "$U" delta apply bad there/base.vhd there/new.vhd
+check_err 'after its end'
+for f in base.vhd leaf.vhd /dev/null "$root/README.md"; do
+	check_status 117 "$U" delta apply "$f" there/base.vhd there/new.vhd
+done
+rm -f there/.new.vhd.delta
+# a resumed transfer of another delta
+check_status 117 "$U" delta apply - there/base.vhd there/new.vhd < <(head -c 200000 piped)
+noise 512 | "$U" write leaf.vhd --offset 21000000
+"$U" delta create base.vhd leaf.vhd >other
+"$U" delta create base.vhd leaf.vhd --skip 200000 >rest
+check_status 117 "$U" delta apply rest there/base.vhd there/new.vhd --resume
+ls there/.new.vhd.delta 2>/dev/null && fail "what is of no use is kept"
+
+# another parent
+"$U" create -n there/else.vhd -s 24
+check_status 117 "$U" delta apply other there/else.vhd there/new.vhd
+check_err 'another parent'
+# in use, missing, wrong
+check_status 2 "$U" delta apply none there/base.vhd there/new.vhd
+check_status 2 "$U" delta apply other none.vhd there/new.vhd
+check_status 2 "$U" delta create base.vhd none.vhd
+check_status 40 "$U" delta create base.vhd base.vhd
+check_status 22 "$U" delta create base.vhd
+check_status 22 "$U" delta make a b
+check_status 22 "$U" delta
+ln -s /etc/passwd there/.new.vhd.delta
+check_status 40 "$U" delta apply other there/base.vhd there/new.vhd
+rm there/.new.vhd.delta
+mkfifo hold
+"$U" write leaf.vhd --offset 0 <hold &
+exec 9>hold
+sleep 0.3
+check_status 16 "$U" delta create base.vhd leaf.vhd -o x.vhd
+exec 9>&-
+wait
+[ -e x.vhd ] && fail "a refusal wrote"
+
+# raw parents; nothing changed; larger children; other blocks
+noise 2000000 >r.raw
+"$U" snapshot -n onraw.vhd -p r.raw -m
+noise 5000 | "$U" write onraw.vhd --offset 77777
+cp r.raw there/
+"$U" delta create r.raw onraw.vhd -m | "$U" delta apply - there/r.raw there/new.vhd -m || fail "raw"
+"$U" compare there/new.vhd onraw.vhd || fail "raw: contents"
+rm there/new.vhd
+"$U" snapshot -n same.vhd -p base.vhd -e
+"$U" delta create base.vhd same.vhd | "$U" delta apply - there/base.vhd there/new.vhd || fail "no change"
+"$U" compare there/new.vhd base.vhd || fail "no change: contents"
+[ "$("$U" query -n there/new.vhd -a)" = 0 ] || fail "no change: blocks"
+rm there/new.vhd
+"$U" snapshot -n larger.vhd -p base.vhd --size 40M
+noise 100000 | "$U" write larger.vhd --offset 30M
+for b in 4K 64K 2M; do
+	"$U" delta create base.vhd larger.vhd --block-size $b | "$U" delta apply - there/base.vhd there/new.vhd || fail "$b"
+	"$U" compare there/new.vhd larger.vhd || fail "$b: contents"
+	"$U" check there/new.vhd -b >.out || fail "$b: $(cat .out)"
+	rm there/new.vhd
+done
+# between images that are no chain: only what differs
+"$U" convert leaf.vhd copy.vhd
+"$U" delta create base.vhd copy.vhd -o x.vhd || fail "no chain"
+"$U" compare x.vhd copy.vhd || fail "no chain: contents"
+[ "$(stat -c %s x.vhd)" -lt 1400000 ] || fail "no chain: $(stat -c %s x.vhd) bytes"
+
+# a full disk: kept, and gone on with
+if mkdir small && mount -t tmpfs -o size=1M none small 2>/dev/null; then
+	at_exit "umount '$T/small'"
+	cp other there/other
+	check_status 28 "$U" delta apply other there/base.vhd small/new.vhd
+	[ -e small/new.vhd ] && fail "half a target on a full disk"
+	mount -o remount,size=8M small
+	check_status 0 "$U" delta apply other there/base.vhd small/new.vhd --resume
+	"$U" compare small/new.vhd leaf.vhd || fail "after a full disk"
+	rm small/*
+	mount -o remount,size=1M small
+	check_status 28 "$U" delta create base.vhd leaf.vhd -o small/d.vhd
+	[ -z "$(ls -A small)" ] || fail "left on a full disk: $(ls -A small)"
+fi
+exit 0
