@@ -184,6 +184,7 @@ static int begin(struct tapdisk *t, struct vhd_error *err)
 					 .run_dir = t->run_dir,
 					 .disk = t->options.disk,
 					 .retry_ns = t->options.retry_ns,
+					 .memory_bytes = t->options.memory_bytes,
 					 .stop = end,
 					 .owner = t };
 	int rc = find_run_dir(t, err);

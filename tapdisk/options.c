@@ -25,6 +25,7 @@ const struct option_spec tapdisk_options[] = {
 	{ 'D', "buffered", NULL, "use the page cache instead of O_DIRECT" },
 	{ 0, "force", NULL, "open a hidden image too" },
 	{ 0, "cache", "SIZE", "memory for metadata of a disk (default 64M)" },
+	{ 0, "memory", "SIZE", "memory for the payloads of all clients together (default 512M)" },
 	{ 0, "tls-certs", "DIR", "TLS with ca-cert.pem, server-cert.pem, server-key.pem of DIR" },
 	{ 0, "tls-psk", "FILE", "TLS with the pre-shared keys of FILE" },
 	{ 0, "tls", "MODE", "offer or require TLS (default require)" },
@@ -77,6 +78,13 @@ static int set_cache(struct options *o, const char *value)
 	return 0;
 }
 
+static int set_memory(struct options *o, const char *value)
+{
+	if (!number_parse_size(value, &o->memory_bytes) || o->memory_bytes < NBD_MEMORY_MIN)
+		return usage_error("--memory '%s': give a size of at least 128M", value);
+	return 0;
+}
+
 static int set_level(struct options *o, const char *value)
 {
 	if (!log_level_parse(value, &o->log_level))
@@ -104,8 +112,8 @@ static const struct {
 	const char *key;
 	int (*set)(struct options *o, const char *value);
 } keys[] = {
-	{ "parent-root", set_root }, { "engine", set_engine },	 { "retry-time", set_retry },
-	{ "cache", set_cache },	     { "log-level", set_level },
+	{ "parent-root", set_root }, { "engine", set_engine }, { "retry-time", set_retry },
+	{ "cache", set_cache },	     { "memory", set_memory }, { "log-level", set_level },
 };
 
 static char *trim(char *s)
@@ -135,7 +143,7 @@ static int config_line(struct options *o, const char *file, unsigned number, cha
 				return keys[i].set(o, value);
 	}
 	return usage_error("%s, line %u: '%s' is no setting; there are parent-root, engine, "
-			   "retry-time, cache, log-level",
+			   "retry-time, cache, memory, log-level",
 			   file, number, line);
 }
 
@@ -228,6 +236,7 @@ static int read_values(const struct arguments *args, struct options *o)
 	} values[] = { { "engine", set_engine },
 		       { "retry-time", set_retry },
 		       { "cache", set_cache },
+		       { "memory", set_memory },
 		       { "log-level", set_level } };
 	const char *where = arguments_get(args, "log");
 

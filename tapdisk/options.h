@@ -29,6 +29,7 @@ struct options {
 	struct vbd_limits limits;
 	enum engine_kind engine;
 	uint64_t retry_ns;
+	uint64_t memory_bytes; /* for payloads; 0: the default */
 	const char *run_dir, *pid_file;
 	bool daemon, empty, to_syslog;
 	enum log_level log_level;

@@ -126,6 +126,10 @@ int control_open(const struct control_params *params, struct control **out, stru
 
 	if (!control)
 		return error_set(err, -ENOMEM, "out of memory");
+	if (nbd_memory_open(params->memory_bytes, &control->memory) < 0) {
+		free(control);
+		return error_set(err, -ENOMEM, "out of memory");
+	}
 	control->params = *params;
 	control->loop = params->host->loop;
 	control->stop_task.run = tell_stop;
@@ -194,5 +198,6 @@ void control_close(struct control *control)
 		slots_detach(list_entry(control->slots.next, struct slot, link));
 	loop_undefer(control->loop, &control->stop_task);
 	loop_undefer(control->loop, &control->step_task);
+	nbd_memory_close(control->memory);
 	free(control);
 }

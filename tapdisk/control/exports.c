@@ -42,6 +42,7 @@ static int listener_open(struct control *control, const struct nbd_params *param
 			 struct listener **out, struct vhd_error *err)
 {
 	struct listener *listener = calloc(1, sizeof(*listener));
+	struct nbd_params now = *params;
 	int rc;
 
 	if (!listener)
@@ -49,7 +50,8 @@ static int listener_open(struct control *control, const struct nbd_params *param
 	listener->control = control;
 	listener->own = own;
 	list_init(&listener->exports);
-	rc = nbd_server_open(control->loop, params, &listener->server, err);
+	now.memory = control->memory;
+	rc = nbd_server_open(control->loop, &now, &listener->server, err);
 	if (rc < 0) {
 		free(listener);
 		return rc;

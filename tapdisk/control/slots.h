@@ -22,6 +22,7 @@ struct slot {
 struct control {
 	struct control_params params;
 	struct loop *loop;
+	struct nbd_memory *memory; /* owned */
 	struct list slots, listeners, calls;
 	struct server *servers[2];  /* ctl<pid>; one handed over.  NULL: there is none */
 	struct loop_task stop_task; /* tells the owner */

@@ -34,6 +34,7 @@ void nbd_client_free(struct nbd_client *c)
 	if (c->export)
 		nbd_export_leave(c->export);
 	buffers_close(c->buffers);
+	nbd_holder_release(&c->holder);
 	free(c->slots);
 	free(c->ring);
 	free(c->out);
@@ -67,6 +68,7 @@ void nbd_client_close(struct nbd_client *c)
 		c->receiving = NULL;
 		while (!list_empty(&c->replies))
 			nbd_slot_release(list_entry(c->replies.next, struct nbd_slot, link));
+		nbd_holder_release(&c->holder);
 	}
 	/* freed by the task: callers may be in the middle of it */
 	nbd_client_work(c);
@@ -174,7 +176,7 @@ static void watch(struct nbd_client *c)
 /* The deadline is set anew by what the client is doing. */
 static void rearm(struct nbd_client *c)
 {
-	bool stuck = replies_wait(c);
+	bool stuck = replies_wait(c) || (c->receiving && c->receiving->buf_shared);
 	bool trim = !stuck && !c->in_flight && !c->receiving &&
 		    buffers_touched(c->buffers) > BUFFERS_KEPT;
 
@@ -256,8 +258,18 @@ static void late(void *owner)
 		buffers_trim(c->buffers); /* else rearm() had cancelled it */
 		return;
 	}
-	nbd_client_fail(c, c->state == NBD_SERVING ? "it does not read its replies" :
-						     "it has not opened an export in time");
+	nbd_client_fail(c, c->state != NBD_SERVING ? "it has not opened an export in time" :
+			   replies_wait(c)	   ? "it does not read its replies" :
+						     "it does not send its payload");
+}
+
+/* Its turn to ask for memory of the part that is shared. */
+static void memory_ready(struct nbd_holder *holder)
+{
+	struct nbd_client *c = list_entry(holder, struct nbd_client, holder);
+
+	c->released = true;
+	nbd_client_work(c);
 }
 
 /* ── beginning ── */
@@ -302,6 +314,7 @@ int nbd_client_new(struct nbd_server *server, int fd)
 	c->fd = fd;
 	c->options_max = NBD_OPTIONS_MAX;
 	c->work.run = work;
+	nbd_holder_init(&c->holder, server->memory, memory_ready);
 	list_init(&c->free_slots);
 	list_init(&c->replies);
 	list_append(&server->clients, &c->link);

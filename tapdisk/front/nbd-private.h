@@ -8,7 +8,7 @@
  *   nbd-request.c    the header of a request, and whether it may be served
  *   nbd-serve.c      requests in;  nbd-reply.c  replies out;  nbd-status.c  block status
  *   nbd-errno.c      errors on the wire
- *   nbd-buffers.c    memory for payloads
+ *   nbd-buffers.c    memory for payloads;  nbd-memory.c  how much of it all may have
  *   nbd-tls.c        TLS; the only one that knows GnuTLS
  *
  * A connection:
@@ -31,6 +31,7 @@
 #include <sys/uio.h>
 
 #include "nbd-buffers.h"
+#include "nbd-memory.h"
 #include "nbd-proto.h"
 #include "nbd.h"
 
@@ -84,6 +85,8 @@ struct nbd_server {
 	bool freed; /* waits for what its last clients have in flight */
 	enum nbd_tls tls_mode;
 	struct nbd_tls_server *tls; /* owned */
+	struct nbd_memory *memory;  /* owned, unless memory_borrowed */
+	bool memory_borrowed;
 	bool stopping;
 	void (*stopped)(void *arg);
 	void *stopped_arg;
@@ -108,6 +111,7 @@ struct nbd_slot {
 	uint16_t flags;
 	unsigned contexts; /* BLOCK_STATUS: asked for */
 	uint8_t *buf;	   /* of the client's buffers, or NULL */
+	bool buf_shared;   /* it counts in the part of memory that all share */
 	uint32_t error;	   /* on the wire; 0: none */
 	uint8_t head[96];
 	size_t head_bytes, data_bytes;
@@ -161,6 +165,7 @@ struct nbd_client {
 	struct nbd_export *export;
 	struct nbd_slot *slots; /* owned array */
 	struct buffers *buffers;
+	struct nbd_holder holder;
 	struct list free_slots, replies;
 	unsigned in_flight;
 	struct nbd_slot *receiving; /* whose payload is coming in; with skip: is being dropped */

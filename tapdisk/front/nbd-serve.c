@@ -19,7 +19,7 @@
 int nbd_serve_begin(struct nbd_client *c, struct nbd_export *e)
 {
 	c->slots = calloc(NBD_SLOTS, sizeof(*c->slots));
-	if (!c->slots || buffers_open(&c->buffers) < 0)
+	if (!c->slots || buffers_open(&c->server->memory->bound, &c->buffers) < 0)
 		return -ENOMEM;
 	for (unsigned i = 0; i < NBD_SLOTS; i++) {
 		c->slots[i].client = c;
@@ -38,7 +38,7 @@ void nbd_slot_release(struct nbd_slot *s)
 	struct nbd_client *c = s->client;
 
 	if (s->buf)
-		buffers_put(c->buffers, s->buf);
+		nbd_holder_give(&c->holder, buffers_put(c->buffers, s->buf), s->buf_shared);
 	s->buf = NULL;
 	list_remove(&s->link);
 	list_append(&c->free_slots, &s->link);
@@ -189,9 +189,13 @@ static struct nbd_slot *take_slot(struct nbd_client *c, size_t memory)
 		return NULL;
 	s = list_entry(c->free_slots.next, struct nbd_slot, link);
 	if (memory) {
-		s->buf = buffers_get(c->buffers, memory);
-		if (!s->buf)
+		if (!nbd_holder_take(&c->holder, buffers_piece(memory), &s->buf_shared))
 			return NULL;
+		s->buf = buffers_get(c->buffers, memory);
+		if (!s->buf) {
+			nbd_holder_give(&c->holder, buffers_piece(memory), s->buf_shared);
+			return NULL;
+		}
 	}
 	c->parse_more = false;
 	list_remove(&s->link);

@@ -235,6 +235,14 @@ int nbd_server_open(struct loop *loop, const struct nbd_params *params, struct n
 	list_init(&server->clients);
 	server->max_clients = params->max_clients ? params->max_clients : NBD_CLIENTS;
 	server->tls_mode = params->tls;
+	server->memory = params->memory;
+	server->memory_borrowed = params->memory;
+	rc = params->memory ? 0 : nbd_memory_open(0, &server->memory);
+	if (rc < 0) {
+		free(server);
+		return error_set(err, rc, "out of memory");
+	}
+	nbd_memory_join(server->memory, server->max_clients);
 	rc = take_socket(server, params, err);
 	if (!rc && params->tls != NBD_TLS_OFF)
 		rc = nbd_tls_server_open(params, &server->tls, err);
@@ -302,6 +310,9 @@ static void tell_stopped(struct loop_task *task)
 static void destroy(struct nbd_server *server)
 {
 	nbd_tls_server_close(server->tls);
+	nbd_memory_leave(server->memory, server->max_clients);
+	if (!server->memory_borrowed)
+		nbd_memory_close(server->memory);
 	free(server->address);
 	free(server);
 }

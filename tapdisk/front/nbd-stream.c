@@ -107,6 +107,8 @@ bool nbd_stream_fill(struct nbd_client *c)
 		return true;
 	}
 	c->bytes_in += (uint64_t)n;
+	if (c->receiving && list_empty(&c->replies))
+		c->progress = true;
 	if ((size_t)n <= direct) {
 		c->received += (size_t)n;
 	} else {

@@ -8,6 +8,15 @@
 #include "tapdisk/core/vbd.h"
 
 struct nbd_server;
+struct nbd_memory;
+
+/* Memory for payloads, of all servers that are given it together.  @bytes 0: the default.
+ * To be closed after them. */
+#define NBD_MEMORY_DEFAULT (512ull << 20)
+#define NBD_MEMORY_MIN	   (128ull << 20)
+int nbd_memory_open(uint64_t bytes, struct nbd_memory **out);
+void nbd_memory_close(struct nbd_memory *memory);	   /* NULL is fine */
+uint64_t nbd_memory_used(const struct nbd_memory *memory); /* bytes that are backed by memory now */
 
 enum nbd_tls { NBD_TLS_OFF, NBD_TLS_OFFERED, NBD_TLS_REQUIRED };
 struct nbd_params {
@@ -16,9 +25,10 @@ struct nbd_params {
 	const char *address;
 	int fd;
 	enum nbd_tls tls;
-	const char *tls_certs; /* directory: ca-cert.pem, server-cert.pem, server-key.pem */
-	const char *tls_psk;   /* file of name:hexkey lines */
-	unsigned max_clients;  /* 0: 100 */
+	const char *tls_certs;	   /* directory: ca-cert.pem, server-cert.pem, server-key.pem */
+	const char *tls_psk;	   /* file of name:hexkey lines */
+	unsigned max_clients;	   /* 0: 100 */
+	struct nbd_memory *memory; /* borrowed; NULL: the server has its own */
 };
 
 /* A Unix socket is made 0600; a dead one in its place is replaced, a live one is
