@@ -225,7 +225,8 @@ WRAP(int, io_file_fd, const struct vhd_io *io)
 int __real_stat64(const char *path, struct stat *out);
 WRAP(int, stat64, const char *path, struct stat *out)
 {
-	struct mem_disk *disk = store_find(used, path);
+	/* worlds without a store have files of their own */
+	struct mem_disk *disk = used ? store_find(used, path) : NULL;
 
 	if (!disk)
 		return __real_stat64(path, out);
