@@ -80,7 +80,10 @@ static int listen_all(struct tapdisk *t, struct vhd_error *err)
 {
 	struct nbd_params handed = { .tls = t->options.tls,
 				     .tls_certs = t->options.tls_certs,
-				     .tls_psk = t->options.tls_psk };
+				     .tls_psk = t->options.tls_psk,
+				     .tls_allowed = t->options.tls_allowed[0] ?
+							    t->options.tls_allowed :
+							    NULL };
 	int rc = 0;
 
 	for (unsigned i = 0; i < t->options.listen_count && rc >= 0; i++)

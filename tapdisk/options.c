@@ -29,6 +29,7 @@ const struct option_spec tapdisk_options[] = {
 	{ 0, "tls-certs", "DIR", "TLS with ca-cert.pem, server-cert.pem, server-key.pem of DIR" },
 	{ 0, "tls-psk", "FILE", "TLS with the pre-shared keys of FILE" },
 	{ 0, "tls", "MODE", "offer or require TLS (default require)" },
+	{ 0, "tls-authz", "NAME", "allow only clients of that name (repeatable)" },
 	{ 0, "engine", "NAME", "disk I/O by uring, aio or threads (default: the best there is)" },
 	{ 0, "retry-time", "SECONDS",
 	  "try failed I/O again for so long, or 'forever' (default 120)" },
@@ -181,6 +182,27 @@ static int read_config(struct options *o, const char *file, bool must)
 
 /* ── command line ── */
 
+static int read_allowed(const struct arguments *args, struct options *o)
+{
+	unsigned count = 0;
+
+	for (int i = 0; i < args->seen_count; i++) {
+		const struct argument_seen *seen = &args->seen[i];
+
+		if (!seen->option || strcmp(seen->option->name, "tls-authz") != 0)
+			continue;
+		if (!*seen->value)
+			return usage_error("--tls-authz: an empty name is no name");
+		if (count == OPTIONS_ALLOWED_MAX)
+			return usage_error("more than %u --tls-authz", OPTIONS_ALLOWED_MAX);
+		o->tls_allowed[count++] = seen->value;
+	}
+	if (count && o->tls != NBD_TLS_REQUIRED)
+		return usage_error("--tls-authz needs TLS that is required: who comes in clear has "
+				   "no name");
+	return 0;
+}
+
 static int read_tls(const struct arguments *args, struct options *o)
 {
 	const char *mode = arguments_get(args, "tls");
@@ -195,7 +217,7 @@ static int read_tls(const struct arguments *args, struct options *o)
 		return usage_error("--tls needs --tls-certs or --tls-psk");
 	if (o->tls_certs || o->tls_psk)
 		o->tls = mode && !strcmp(mode, "offer") ? NBD_TLS_OFFERED : NBD_TLS_REQUIRED;
-	return 0;
+	return read_allowed(args, o);
 }
 
 static int read_disks(const struct arguments *args, struct options *o)
@@ -288,6 +310,7 @@ int options_read(const struct arguments *args, struct options *o)
 		o->listen[i].tls = o->tls;
 		o->listen[i].tls_certs = o->tls_certs;
 		o->listen[i].tls_psk = o->tls_psk;
+		o->listen[i].tls_allowed = o->tls_allowed[0] ? o->tls_allowed : NULL;
 	}
 	return status;
 }

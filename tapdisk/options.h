@@ -8,10 +8,11 @@
 #include "tapdisk/front/nbd.h"
 #include "tapdisk/log/log.h"
 
-#define OPTIONS_DISKS_MAX  256u
-#define OPTIONS_LISTEN_MAX 8u
-#define OPTIONS_ROOTS_MAX  64u
-#define OPTIONS_CONFIG	   "/etc/tapdisk.conf"
+#define OPTIONS_DISKS_MAX   256u
+#define OPTIONS_LISTEN_MAX  8u
+#define OPTIONS_ROOTS_MAX   64u
+#define OPTIONS_ALLOWED_MAX 256u
+#define OPTIONS_CONFIG	    "/etc/tapdisk.conf"
 
 extern const struct option_spec tapdisk_options[];
 
@@ -24,6 +25,7 @@ struct options {
 	unsigned listen_count;
 	enum nbd_tls tls; /* of each listener */
 	const char *tls_certs, *tls_psk;
+	const char *tls_allowed[OPTIONS_ALLOWED_MAX + 1];
 	struct disk_params disk;
 	const char *roots[OPTIONS_ROOTS_MAX + 1];
 	struct vbd_limits limits;

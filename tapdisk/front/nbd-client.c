@@ -96,10 +96,16 @@ void nbd_client_work(struct nbd_client *c)
 static void shake(struct nbd_client *c)
 {
 	unsigned events = 0;
+	char why[600];
 	int rc = nbd_tls_shake(c->tls, &events);
 
 	if (rc == -EAGAIN) {
 		loop_fd_watch(c->watch, events);
+		return;
+	}
+	if (rc == -EACCES) {
+		snprintf(why, sizeof(why), "'%s' is not allowed here", nbd_tls_who(c->tls));
+		nbd_client_fail(c, why);
 		return;
 	}
 	if (rc < 0) {

@@ -274,8 +274,10 @@ int nbd_tls_server_open(const struct nbd_params *params, struct nbd_tls_server *
 			struct vhd_error *err);
 void nbd_tls_server_close(struct nbd_tls_server *tls);
 int nbd_tls_session_open(struct nbd_tls_server *tls, int fd, struct nbd_tls_session **out);
-/* 0 done; -EAGAIN with *events to wait for; else failed. */
+/* 0 done; -EAGAIN with *events to wait for; -EACCES: not allowed; else failed. */
 int nbd_tls_shake(struct nbd_tls_session *s, unsigned *events);
+/* Once that is known: the user's name, or the subject of the certificate; else "". */
+const char *nbd_tls_who(const struct nbd_tls_session *s);
 ssize_t nbd_tls_recv(struct nbd_tls_session *s, struct iovec *iov, int count);
 ssize_t nbd_tls_send(struct nbd_tls_session *s, struct iovec *iov, int count);
 /* Decrypted bytes, or the end, wait that no event on the socket will tell of. */

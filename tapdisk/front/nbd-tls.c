@@ -1,9 +1,11 @@
 /* nbd-tls.c - TLS by GnuTLS: X.509 with client certificates, or pre-shared keys
  *
- * TLS 1.2 and 1.3 only.  With certificates, clients must show one of the same authority.
+ * TLS 1.2 and 1.3 only.  With certificates, clients must show one of the same authority.  Who
+ * is not among those allowed, if there is a list, is told so at the end of the handshake.
  */
 #include <errno.h>
 #include <gnutls/gnutls.h>
+#include <gnutls/x509.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,7 @@ struct nbd_tls_server {
 	gnutls_certificate_credentials_t x509;
 	gnutls_psk_server_credentials_t psk;
 	gnutls_priority_t priority;
+	const char *const *allowed; /* borrowed; NULL: all */
 };
 
 #define RECORD 16384u /* the most that TLS carries at once */
@@ -27,6 +30,8 @@ struct nbd_tls_server {
  * and not counted as sent until it has. */
 struct nbd_tls_session {
 	gnutls_session_t session;
+	const struct nbd_tls_server *server; /* borrowed */
+	char who[512];
 	size_t pending; /* bytes of the record that waits */
 	bool over;	/* the end, or a failure, came behind bytes that were given out */
 	uint8_t stage[RECORD];
@@ -90,6 +95,7 @@ int nbd_tls_server_open(const struct nbd_params *params, struct nbd_tls_server *
 	tls = calloc(1, sizeof(*tls));
 	if (!tls)
 		return error_set(err, -ENOMEM, "out of memory");
+	tls->allowed = params->tls_allowed;
 	rc = gnutls_priority_init(&tls->priority,
 				  params->tls_psk ? PRIORITY ":+ECDHE-PSK:+DHE-PSK:+PSK" : PRIORITY,
 				  NULL);
@@ -145,17 +151,86 @@ int nbd_tls_session_open(struct nbd_tls_server *tls, int fd, struct nbd_tls_sess
 		gnutls_certificate_server_set_request(s->session, GNUTLS_CERT_REQUIRE);
 		gnutls_session_set_verify_cert(s->session, NULL, 0);
 	}
+	s->server = tls;
 	gnutls_transport_set_int(s->session, fd);
 	*out = s;
 	return 0;
+}
+
+/* ── who is it ── */
+
+static bool is_listed(const struct nbd_tls_server *tls, const char *name)
+{
+	for (const char *const *allowed = tls->allowed; *allowed; allowed++)
+		if (!strcmp(*allowed, name))
+			return true;
+	return false;
+}
+
+/* The common name, if there is just one and it is text. */
+static bool common_name(gnutls_x509_crt_t cert, char *out, size_t room)
+{
+	size_t length = room, none = 0;
+
+	return gnutls_x509_crt_get_dn_by_oid(cert, GNUTLS_OID_X520_COMMON_NAME, 0, 0, out,
+					     &length) == 0 &&
+	       strlen(out) == length &&
+	       gnutls_x509_crt_get_dn_by_oid(cert, GNUTLS_OID_X520_COMMON_NAME, 1, 0, NULL,
+					     &none) == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE;
+}
+
+/* The certificate was verified in the handshake. */
+static bool subject_is_listed(struct nbd_tls_session *s)
+{
+	unsigned count = 0;
+	const gnutls_datum_t *chain = gnutls_certificate_get_peers(s->session, &count);
+	gnutls_x509_crt_t cert;
+	gnutls_datum_t subject = { NULL, 0 };
+	bool listed = false;
+	char name[256];
+
+	if (!chain || !count || gnutls_x509_crt_init(&cert) < 0)
+		return false;
+	if (gnutls_x509_crt_import(cert, &chain[0], GNUTLS_X509_FMT_DER) == 0 &&
+	    gnutls_x509_crt_get_dn3(cert, &subject, 0) == 0) {
+		snprintf(s->who, sizeof(s->who), "%s", (const char *)subject.data);
+		listed = strlen((const char *)subject.data) == subject.size &&
+			 (is_listed(s->server, (const char *)subject.data) ||
+			  (common_name(cert, name, sizeof(name)) && is_listed(s->server, name)));
+	}
+	gnutls_free(subject.data);
+	gnutls_x509_crt_deinit(cert);
+	return listed;
+}
+
+static bool is_allowed(struct nbd_tls_session *s)
+{
+	const char *user;
+
+	if (!s->server->allowed)
+		return true;
+	if (s->server->x509)
+		return subject_is_listed(s);
+	user = gnutls_psk_server_get_username(s->session);
+	snprintf(s->who, sizeof(s->who), "%s", user ? user : "");
+	return user && is_listed(s->server, user);
+}
+
+const char *nbd_tls_who(const struct nbd_tls_session *s)
+{
+	return s->who;
 }
 
 int nbd_tls_shake(struct nbd_tls_session *s, unsigned *events)
 {
 	int rc = gnutls_handshake(s->session);
 
-	if (rc == 0)
+	if (rc == 0 && is_allowed(s))
 		return 0;
+	if (rc == 0) {
+		(void)gnutls_alert_send(s->session, GNUTLS_AL_FATAL, GNUTLS_A_ACCESS_DENIED);
+		return -EACCES;
+	}
 	if (gnutls_error_is_fatal(rc))
 		return -EPROTO;
 	*events = gnutls_record_get_direction(s->session) ? LOOP_WRITE : LOOP_READ;

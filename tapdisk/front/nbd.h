@@ -25,7 +25,11 @@ struct nbd_params {
 	const char *address;
 	int fd;
 	enum nbd_tls tls;
-	const char *tls_certs;	   /* directory: ca-cert.pem, server-cert.pem, server-key.pem */
+	const char *tls_certs; /* directory: ca-cert.pem, server-cert.pem, server-key.pem */
+	/* Who may come, or NULL: everybody who can show a certificate or key.  User names of keys; of
+	 * certificates the common name, or all of the subject as RFC 4514 writes it
+	 * ("CN=backup,O=Example").  Ends with NULL; borrowed while the server lives. */
+	const char *const *tls_allowed;
 	const char *tls_psk;	   /* file of name:hexkey lines */
 	unsigned max_clients;	   /* 0: 100 */
 	struct nbd_memory *memory; /* borrowed; NULL: the server has its own */

@@ -39,6 +39,17 @@ refuses nbdinfo "nbds+unix://alice@/disk?socket=$T/s&tls-psk-file=$T/other/keys.
 timeout 20 nbdinfo --size "$tls" >/dev/null || fail "it serves no more"
 unserve s
 
+# only some of those with keys
+psktool -u carol -p keys/keys.psk >/dev/null 2>&1 || fail "psktool"
+chmod 600 keys/keys.psk
+serve s --name disk --tls-psk keys/keys.psk --tls-authz dave --tls-authz carol vhd:d.vhd
+carol="nbds+unix://carol@/disk?socket=$T/s&tls-psk-file=$T/keys/keys.psk"
+timeout 20 nbdinfo --size "$carol" >/dev/null || fail "carol is allowed"
+refuses nbdinfo --size "$tls"
+refuses nbdinfo "nbd+unix:///disk?socket=$T/s"
+grep -q "'alice' is not allowed here" s.log || fail "not said: $(cat s.log)"
+timeout 20 nbdinfo --size "$carol" >/dev/null || fail "it serves no more"
+unserve s
 # offered: both ways
 serve s --name disk --tls offer --tls-psk keys/keys.psk vhd:d.vhd
 timeout 20 nbdinfo --size "$tls" >/dev/null || fail "TLS that is offered"
@@ -109,9 +120,23 @@ timeout 20 nbdinfo --size "$tls" >/dev/null || fail "refused beside a list of re
 refuses nbdinfo "$gone_tls"
 unserve s
 
+# only some of those with certificates: by common name, by the whole subject, by parts of it
+for allowed in localhost CN=localhost; do
+	serve s --name disk --tls-certs server --tls-authz "$allowed" vhd:d.vhd
+	timeout 20 nbdinfo --size "$tls" >/dev/null || fail "$allowed is allowed"
+	unserve s
+done
+for allowed in local localhost,O=x CN=local localhost.example; do
+	serve s --name disk --tls-certs server --tls-authz "$allowed" vhd:d.vhd
+	refuses nbdinfo --size "$tls"
+	grep -q "'CN=localhost' is not allowed here" s.log || fail "not said: $(cat s.log)"
+	unserve s
+done
+
 # ── what cannot be ──
 for wrong in "--tls-psk missing" "--tls-psk keys/keys.psk --tls-certs server" "--tls require" "--tls-certs unknown" \
-	"--tls-psk keys/keys.psk --tls sometimes"; do
+	"--tls-psk keys/keys.psk --tls sometimes" "--tls-authz alice" \
+	"--tls-psk keys/keys.psk --tls offer --tls-authz alice"; do
 	# shellcheck disable=SC2086
 	refuses tapdisk vhd:d.vhd --nbd "unix:$T/s" --run-dir "$T/run" $wrong
 	[ ! -e s ] || fail "$wrong: a socket is left"
