@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "history.h"
+#include "libvhd/cbt.h"
+#include "libvhd/error.h"
 #include "scene.h"
 #include "sys.h"
 
@@ -248,12 +250,129 @@ static int read_chain(const struct job *j, struct vhd_error *err)
 	return rc < 0 ? rc : 0;
 }
 
+struct scanning {
+	unsigned asked, told;
+	int code;
+	struct vhd_error *err;
+};
+
+static bool scan_next(void *arg, struct vhd_scan_name *out)
+{
+	struct scanning *sc = arg;
+
+	if (sc->asked == s.depth)
+		return false;
+	out->name = scene_level(s.now, sc->asked++);
+	return true;
+}
+
+static int scan_told(void *arg, const struct vhd_scan_image *image)
+{
+	struct scanning *sc = arg;
+	const struct vhd_error *e = image->error ? image->error : image->parent_error;
+
+	sc->told++;
+	if (!e && image->size != s.size)
+		scene_die(&s, NULL, "scanned without an error, and wrong");
+	if (e && !sc->code) {
+		sc->code = e->code;
+		*sc->err = *e;
+	}
+	return 0;
+}
+
+static int scan(const struct job *j, struct vhd_error *err)
+{
+	struct scanning sc = { .err = err };
+	const struct vhd_scan_options o = {
+		.brief = j->over,
+		.threads = 1,
+		.next = scan_next,
+		.image = scan_told,
+		.arg = &sc,
+	};
+	int rc = vhd_scan(&o, err);
+
+	if (!rc && sc.told != s.depth)
+		scene_die(&s, NULL, "%u of %u images were told", sc.told, s.depth);
+	return rc ? rc : sc.code;
+}
+
 static void look_at_leaf(const struct job *j, bool done, const char *when)
 {
 	(void)j;
 	(void)done;
 	scene_expect(&s, leaf(), false, s.data[s.depth - 1], when);
 	scene_check(&s, leaf(), SCENE_CUT, when);
+}
+
+/* ── changed-block logs ── */
+
+#define LOG_BYTES (600ull << 20)
+
+static int log_session(const char *path, struct vhd_error *err)
+{
+	static const uint8_t bits[2] = { 1, 2 };
+	struct vhd_error after;
+	struct cbt c;
+	int rc = cbt_open(path, true, &c, err), ended;
+
+	if (rc < 0)
+		return rc;
+	rc = cbt_begin(&c, LOG_BYTES, err);
+	if (!rc) {
+		ended = io_write(c.io, bits, sizeof(bits), CBT_HEADER_BYTES + 500);
+		if (ended < 0)
+			rc = error_system(err, ended, "write", path);
+		ended = cbt_end(&c, !rc, rc ? &after : err);
+		rc = rc ? rc : ended;
+	}
+	cbt_close(&c);
+	return rc;
+}
+
+static int logs(const struct job *j, struct vhd_error *err)
+{
+	const bool yes = true;
+	const struct cbt_change change = { .consistent = &yes };
+	char older[128], newer[128];
+	int rc;
+
+	(void)j;
+	snprintf(older, sizeof(older), "%s", scene_path(s.now, "older.log"));
+	snprintf(newer, sizeof(newer), "%s", scene_path(s.now, "newer.log"));
+	rc = cbt_create(older, LOG_BYTES / 2, true, false, err);
+	if (!rc)
+		rc = cbt_create(newer, LOG_BYTES, true, false, err);
+	if (!rc)
+		rc = cbt_set(older, &change, false, err);
+	if (!rc)
+		rc = cbt_set(newer, &change, false, err);
+	if (!rc)
+		rc = log_session(older, err);
+	return rc ? rc : cbt_coalesce(older, newer, false, err);
+}
+
+static void look_at_logs(const struct job *j, bool done, const char *when)
+{
+	static const char *const names[] = { "older.log", "newer.log" };
+	struct vhd_error err;
+	struct cbt c;
+	uint8_t bit;
+
+	for (int i = 0; i < 2; i++) {
+		const char *path = scene_path(s.now, names[i]);
+
+		if (!done && access(path, F_OK))
+			continue;
+		scene_must(&s, cbt_open(path, false, &c, &err), &err, when);
+		scene_must(&s, cbt_whole(&c, &err), &err, when);
+		scene_must(&s, cbt_read(&c, &bit, 1, 501, &err), &err, when);
+		if (done && (!c.header.consistent || bit != 2))
+			scene_die(&s, NULL, "%s: %s: %s is not as it should be", j->name, when,
+				  names[i]);
+		cbt_close(&c);
+	}
 }
 
 static int reparent(const struct job *j, struct vhd_error *err)
@@ -361,6 +480,9 @@ static const struct job jobs[] = {
 	{ "check", check, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "compare", compare, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "read", read_chain, look_at_leaf, false, VHD_FORMAT_AUTO },
+	{ "scan", scan, look_at_leaf, false, VHD_FORMAT_AUTO },
+	{ "scan, brief", scan, look_at_leaf, true, VHD_FORMAT_AUTO },
+	{ "changed-block logs", logs, look_at_logs, false, VHD_FORMAT_AUTO },
 };
 
 /* ── one by one ── */
