@@ -12,14 +12,14 @@ check_status 0 "$U" snapshot -n mid.vhd -p base.vhd -e
 check_status 0 "$U" snapshot -n leaf.vhd -p mid.vhd -e
 echo leaf | "$U" write leaf.vhd --offset 1500 || fail "write"
 "$U" convert leaf.vhd want.raw || fail "convert"
-id() { "$U" info --json "$1" | sed -n 's/^  "id": "\(.*\)",/\1/p'; }
+image_id() { "$U" info --json "$1" | sed -n 's/^  "id": "\(.*\)",/\1/p'; }
 
 # one without a parent, one with: sizes, room, parent and contents are its source's, the id is not
 for f in base mid leaf; do
 	check_out "" "$U" copy -n $f.vhd -N $f.copy.vhd
 	check_status 0 "$U" compare $f.vhd $f.copy.vhd
 	check_out "$f.copy.vhd is valid" "$U" check -p -b $f.copy.vhd
-	[ "$(id $f.vhd)" != "$(id $f.copy.vhd)" ] || fail "$f: the same id"
+	[ "$(image_id $f.vhd)" != "$(image_id $f.copy.vhd)" ] || fail "$f: the same id"
 	for q in -v -p -a -S -f -m; do
 		[ "$("$U" query $q -n $f.vhd | sed 's/copy.//')" = "$("$U" query $q -n $f.copy.vhd | sed 's/copy.//')" ] || fail "$f: query $q"
 	done
