@@ -392,7 +392,9 @@ int arguments_parse(const struct command *command, int argc, char **argv, struct
 	if (!add_roots_of_environment(args))
 		return out_of_memory();
 	rc = check_operands(command, args);
-	return rc ? rc : key_option(args, "key-file", &args->key);
+	if (rc || command->keys_apart)
+		return rc;
+	return key_option(args, "key-file", &args->key);
 }
 
 void arguments_release(struct arguments *args)

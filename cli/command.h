@@ -84,6 +84,7 @@ struct command {
 	const char *operands;		   /* "FILE", "SRC DST" */
 	int min_rest, max_rest;		   /* operands besides a FILE given by -n; -1: any number */
 	const struct option_spec *options; /* ends with a zero row; has -n where it applies */
+	bool keys_apart; /* --key-file is of what follows it: run() reads those it meets */
 	/* Returns an exit status.  Errors were printed by print_error(). */
 	int (*run)(struct arguments *args);
 };

@@ -4,21 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "libvhd/base/cleanup.h"
+#include "libvhd/base/undumpable.h"
 #include "libvhd/error.h"
 
-/* Copies of the key are where libcrypto put them: no page of them is to be seen. */
-static void keep_to_itself(void)
-{
-	const struct rlimit none = { 0, 0 };
-
-	(void)setrlimit(RLIMIT_CORE, &none);
-	(void)prctl(PR_SET_DUMPABLE, 0);
-}
+#define KEY_ROOM 65u /* one more than the longest key has */
 
 int key_load(const char *file, struct vhd_key **out)
 {
@@ -26,7 +19,7 @@ int key_load(const char *file, struct vhd_key **out)
 	CLEANUP_FD int own = -1;
 	struct vhd_error err = { 0 };
 
-	keep_to_itself();
+	process_undumpable();
 	if (!from_stdin) {
 		own = open(file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 		if (own < 0) {
@@ -46,6 +39,45 @@ int key_option(const struct arguments *args, const char *name, struct vhd_key **
 
 	*out = NULL;
 	return file ? key_load(file, out) : 0;
+}
+
+/* Bytes, to the end of standard input; more than a key has are too many. */
+static ssize_t read_stdin(uint8_t *bytes, size_t room)
+{
+	size_t have = 0;
+
+	while (have < room) {
+		ssize_t n = read(STDIN_FILENO, bytes + have, room - have);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (!n)
+			break;
+		have += (size_t)n;
+	}
+	return (ssize_t)have;
+}
+
+int key_hand_over(int *out)
+{
+	CLEANUP_FD int fd = memfd_create("key", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct vhd_error err = { 0 };
+	uint8_t bytes[KEY_ROOM];
+	ssize_t n;
+
+	process_undumpable();
+	n = fd < 0 ? -errno : read_stdin(bytes, sizeof(bytes));
+	if (n >= 0 && (write(fd, bytes, (size_t)n) != n || lseek(fd, 0, SEEK_SET) < 0))
+		n = -errno;
+	explicit_bzero(bytes, sizeof(bytes));
+	if (n < 0) {
+		error_system(&err, (int)n, "read the key on", "standard input");
+		return print_error(&err);
+	}
+	*out = steal_fd(&fd);
+	return 0;
 }
 
 void key_drop(struct vhd_key **key)

@@ -15,6 +15,10 @@ int key_load(const char *file, struct vhd_key **out);
  * not given.  That of "key-file" is in args->key already. */
 int key_option(const struct arguments *args, const char *name, struct vhd_key **out);
 
+/* The key on standard input in a descriptor that can be handed to another process, which looks
+ * whether it is one: a file in memory.  0 and *out, or an exit status after printing why not. */
+int key_hand_over(int *out);
+
 /* For CLEANUP(). */
 void key_drop(struct vhd_key **key);
 

@@ -134,6 +134,7 @@ static void opened(struct vbd_op *op)
 
 static void open_next(struct tapdisk *t)
 {
+	struct disk_params params = t->options.disk;
 	struct vhd_error err;
 	struct vbd *vbd;
 
@@ -151,7 +152,8 @@ static void open_next(struct tapdisk *t)
 	if (t->options.limits.iops || t->options.limits.bytes)
 		vbd_throttle(vbd, &t->options.limits);
 	t->op = (struct vbd_op){ .done = opened, .owner = t };
-	vbd_open(vbd, t->options.disks[t->opened].spec, &t->options.disk, &t->op);
+	params.key = t->options.disks[t->opened].key;
+	vbd_open(vbd, t->options.disks[t->opened].spec, &params, &t->op);
 }
 
 static int catch_signals(struct tapdisk *t)
@@ -249,6 +251,7 @@ static const struct command tapdisk_command = {
 	.summary = "Serve disk images over NBD.",
 	.operands = "[[--name N] TYPE:PATH]...",
 	.max_rest = -1,
+	.keys_apart = true,
 	.options = tapdisk_options,
 	.run = run,
 };

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/key.h"
 #include "libvhd/base/number.h"
 #include "libvhd/error.h"
 
@@ -19,6 +20,7 @@
 const struct option_spec tapdisk_options[] = {
 	{ 0, "name", "NAME",
 	  "export name of the disk that follows (default: its file's, no suffix)" },
+	{ 0, "key-file", "FILE", "key of the encrypted image that follows; - is standard input" },
 	{ 0, "nbd", "ADDRESS", "serve NBD at unix:PATH or tcp:HOST:PORT (repeatable)" },
 	{ 'R', "read-only", NULL, "refuse writes" },
 	{ 0, "writethrough", NULL, "make each write durable before answering" },
@@ -223,12 +225,19 @@ static int read_tls(const struct arguments *args, struct options *o)
 static int read_disks(const struct arguments *args, struct options *o)
 {
 	const char *name = NULL;
+	struct vhd_key *key = NULL;
+	int status;
 
 	for (int i = 0; i < args->seen_count; i++) {
 		const struct argument_seen *seen = &args->seen[i];
 
 		if (seen->option && !strcmp(seen->option->name, "name")) {
 			name = seen->value;
+		} else if (seen->option && !strcmp(seen->option->name, "key-file")) {
+			vhd_key_put(key);
+			status = key_load(seen->value, &key);
+			if (status)
+				return status;
 		} else if (seen->option && !strcmp(seen->option->name, "nbd")) {
 			if (o->listen_count == OPTIONS_LISTEN_MAX)
 				return usage_error("more than %u --nbd", OPTIONS_LISTEN_MAX);
@@ -238,9 +247,15 @@ static int read_disks(const struct arguments *args, struct options *o)
 			if (o->disk_count == OPTIONS_DISKS_MAX)
 				return usage_error("more than %u disks", OPTIONS_DISKS_MAX);
 			o->disks[o->disk_count].spec = seen->value;
+			o->disks[o->disk_count].key = key;
 			o->disks[o->disk_count++].name = name;
 			name = NULL;
+			key = NULL;
 		}
+	}
+	if (key) {
+		vhd_key_put(key);
+		return usage_error("a --key-file is followed by no disk");
 	}
 	if (name)
 		return usage_error("--name '%s' is followed by no disk", name);
@@ -317,5 +332,7 @@ int options_read(const struct arguments *args, struct options *o)
 
 void options_release(struct options *o)
 {
+	for (unsigned i = 0; i < o->disk_count; i++)
+		vhd_key_put(o->disks[i].key);
 	free(o->config);
 }

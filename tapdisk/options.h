@@ -19,6 +19,7 @@ extern const struct option_spec tapdisk_options[];
 struct options {
 	struct {
 		const char *spec, *name; /* borrowed; name may be NULL */
+		struct vhd_key *key;	 /* counted; NULL: none */
 	} disks[OPTIONS_DISKS_MAX];
 	unsigned disk_count;
 	struct nbd_params listen[OPTIONS_LISTEN_MAX];

@@ -94,6 +94,8 @@ int server_open(struct control *control, const char *path, int fd, struct server
 void server_close(struct server *server); /* NULL is fine */
 /* Send a message.  A client that cannot keep up is dropped. */
 void client_send(struct client *client, json_t *message);
+/* The descriptor that came with a message, now the caller's; -1: none.  @client may be NULL. */
+int client_take_passed(struct client *client);
 /* The call under way has ended: the next may begin. */
 void client_idle(struct client *client);
 

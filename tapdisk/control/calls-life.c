@@ -1,10 +1,13 @@
 /* calls-life.c - methods that change a disk's life */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "calls.h"
+#include "libvhd/base/cleanup.h"
+#include "libvhd/base/undumpable.h"
 #include "libvhd/error.h"
 #include "tapdisk/protocol/rundir.h"
 
@@ -80,10 +83,28 @@ static void opened(struct vbd_op *op)
 				   "size", (json_int_t)vbd_size(slot->vbd)));
 }
 
+/* Never one that could keep us waiting: a file in memory. */
+static int take_key(struct call *call, struct vhd_key **out)
+{
+	CLEANUP_FD int fd = client_take_passed(call->client);
+
+	if (fd < 0 || fcntl(fd, F_GET_SEALS) < 0)
+		return error_set(&call->err, -VHD_E_KEY,
+				 "no key came along: it has to be in a memfd that is passed");
+	process_undumpable();
+	return vhd_key_read(fd, "the descriptor passed", out, &call->err);
+}
+
 void call_open(struct call *call)
 {
 	struct disk_params params = call->control->params.disk;
+	struct vhd_key *key = NULL;
 
+	if (call_bool(call, "key") && take_key(call, &key) < 0) {
+		call_fail(call, &call->err);
+		return;
+	}
+	params.key = key;
 	params.read_only = params.read_only || call_bool(call, "read_only");
 	params.buffered = params.buffered || call_bool(call, "buffered");
 	params.writethrough = params.writethrough || call_bool(call, "writethrough");
@@ -96,6 +117,7 @@ void call_open(struct call *call)
 		.log = call_text(call, "changed_log"),
 	};
 	vbd_open(call->slot->vbd, call_text(call, "args"), &params, &call->op);
+	vhd_key_put(key);
 }
 
 /* ── close ── */

@@ -49,6 +49,7 @@ static const struct parameter open_in[] = {
 	FLAG("writethrough"),
 	FLAG("force"),
 	{ "changed_log", PARAMETER_TEXT, .optional = true },
+	FLAG("key"),
 	TIMEOUT,
 	{ 0 },
 };
@@ -110,7 +111,8 @@ const struct method methods[] = {
 	{ "Open",
 	  "Open an image, TYPE:PATH, and export it at the disk's own socket.\n"
 	  "timeout_ms: how long to wait for locks of others.  changed_log: file that gets the\n"
-	  "changed blocks.",
+	  "changed blocks.  key: that of an encrypted image is in a file in memory (memfd), whose\n"
+	  "descriptor comes along with the call.",
 	  open_in, "path: string, name: string, size: int", METHOD_DISK | METHOD_LIFE, call_open },
 	{ "Close",
 	  "Drain, commit, close.  timeout_ms 0: no limit; when it runs out the disk goes on.\n"

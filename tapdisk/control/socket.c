@@ -53,6 +53,7 @@ struct client {
 	struct loop_timer *partial; /* runs while a message is begun and not finished */
 	char *in;
 	size_t in_used, in_room;
+	int passed; /* owned: the descriptor that came last; -1: none */
 	char *out;
 	size_t out_at, out_used, out_room;
 	bool busy;   /* a call is under way */
@@ -80,6 +81,8 @@ static void client_close(struct client *client)
 	loop_fd_close(client->watch);
 	loop_timer_close(client->partial);
 	close(client->fd);
+	if (client->passed >= 0)
+		close(client->passed);
 	free(client->in);
 	free(client->out);
 	free(client);
@@ -228,6 +231,44 @@ static void client_task(struct loop_task *task)
 	client_watch(client);
 }
 
+/* A descriptor that comes along is kept until a call takes it, or the next one comes. */
+static void keep_passed(struct client *client, struct msghdr *message)
+{
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+		    c->cmsg_len != CMSG_LEN(sizeof(int)))
+			continue;
+		if (client->passed >= 0)
+			close(client->passed);
+		memcpy(&client->passed, CMSG_DATA(c), sizeof(int));
+	}
+}
+
+/* As recv().  The control buffer has room for one descriptor: the kernel closes what does not
+ * fit. */
+static ssize_t receive(struct client *client, char *to)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec part = { .iov_base = to, .iov_len = READ_BYTES };
+	struct msghdr message = { .msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = control.room,
+				  .msg_controllen = CMSG_LEN(sizeof(int)) };
+	ssize_t got = recvmsg(client->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (got >= 0)
+		keep_passed(client, &message);
+	return got;
+}
+
+int client_take_passed(struct client *client)
+{
+	return client ? steal_fd(&client->passed) : -1;
+}
+
 static void read_in(struct client *client)
 {
 	ssize_t got;
@@ -242,7 +283,7 @@ static void read_in(struct client *client)
 		client->in = more;
 		client->in_room += READ_BYTES * 4;
 	}
-	got = recv(client->fd, client->in + client->in_used, READ_BYTES, MSG_DONTWAIT);
+	got = receive(client, client->in + client->in_used);
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (got > 0) {
@@ -323,6 +364,7 @@ static void welcome(struct server *server, int fd, pid_t pid)
 	}
 	client->server = server;
 	client->fd = fd;
+	client->passed = -1;
 	client->pid = pid;
 	client->task.run = client_task;
 	list_append(&server->clients, &client->link);

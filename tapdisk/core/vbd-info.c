@@ -17,6 +17,8 @@ void vbd_free_params(struct disk_params *params)
 		free((void *)(uintptr_t)roots[i]);
 	free((void *)(uintptr_t)roots);
 	params->parents.roots = NULL;
+	vhd_key_put(params->key);
+	params->key = NULL;
 }
 
 int vbd_copy_params(struct disk_params *to, const struct disk_params *from)
@@ -26,6 +28,7 @@ int vbd_copy_params(struct disk_params *to, const struct disk_params *from)
 	char **copy;
 
 	*to = *from;
+	to->key = vhd_key_get(from->key);
 	if (!roots)
 		return 0;
 	while (roots[count])

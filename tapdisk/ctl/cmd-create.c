@@ -29,7 +29,7 @@ static int attach_and_open(struct target *target, json_t *in)
 		undo(target, false);
 		return status;
 	}
-	status = target_call(target, "Open", in, REMOTE_FOREVER, NULL);
+	status = ctl_call_open(target, in, NULL);
 	if (status)
 		undo(target, true);
 	return status;

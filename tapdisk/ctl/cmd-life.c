@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cli/key.h"
 #include "ctl.h"
 #include "libvhd/base/cleanup.h"
 #include "libvhd/error.h"
@@ -104,7 +105,6 @@ static int refuse_unknown(const struct arguments *args)
 		{ "secondary", "a secondary image (mirroring)" },
 		{ "standby", "standby" },
 		{ "parent-minor", "reading the parents through another tapdisk" },
-		{ "key", "an encrypted image" },
 	};
 	struct vhd_error err;
 
@@ -133,7 +133,8 @@ static int add_log(const struct arguments *args, json_t *in)
 	return 0;
 }
 
-json_t *ctl_open_parameters(const struct arguments *args, const struct target *target, int *status)
+/* With the key on standard input, if there is one. */
+json_t *ctl_open_parameters(const struct arguments *args, struct target *target, int *status)
 {
 	static const char *const flags[][2] = {
 		{ "read-only", "read_only" },
@@ -160,8 +161,15 @@ json_t *ctl_open_parameters(const struct arguments *args, const struct target *t
 	spec = target_spec(given);
 	if (!spec)
 		return NULL;
+	if (arguments_has(args, "key")) {
+		*status = key_hand_over(&target->key_fd);
+		if (*status)
+			return NULL;
+	}
 	in = target_parameters(target);
 	json_object_set_new(in, "args", json_string(spec));
+	if (target->key_fd >= 0)
+		json_object_set_new(in, "key", json_true());
 	for (size_t k = 0; k < sizeof(flags) / sizeof(flags[0]); k++)
 		if (arguments_has(args, flags[k][0]))
 			json_object_set_new(in, flags[k][1], json_true());
@@ -174,6 +182,12 @@ json_t *ctl_open_parameters(const struct arguments *args, const struct target *t
 	return NULL;
 }
 
+int ctl_call_open(struct target *target, json_t *in, json_t **out)
+{
+	target->remote.pass = target->key_fd >= 0 ? &target->key_fd : NULL;
+	return target_call(target, "Open", in, REMOTE_FOREVER, out);
+}
+
 static int run_open(struct arguments *args)
 {
 	struct target target;
@@ -183,7 +197,7 @@ static int run_open(struct arguments *args)
 	if (!status)
 		in = ctl_open_parameters(args, &target, &status);
 	if (in)
-		status = target_call(&target, "Open", in, REMOTE_FOREVER, &out);
+		status = ctl_call_open(&target, in, &out);
 	if (!status)
 		printf("%s\n", json_string_value(json_object_get(out, "path")));
 	json_decref(out);
@@ -302,7 +316,7 @@ static const struct option_spec unpause_options[] = {
 	{ 0, "grow", NULL, "the image may be larger than the one before" },
 	{ 'c', "changed-log", "FILE", "log of changed blocks from now on; '': none" },
 	{ '2', "secondary", "TYPE:PATH", "mirror writes to it" },
-	{ 'E', "key", NULL, "key of an encrypted image on standard input" },
+	{ 'E', "key", NULL, "accepted for old scripts; a disk keeps its key while it is paused" },
 	{ 't', "timeout", "SECONDS", "accepted for old scripts; locks are waited for as by open" },
 	OPTION_RUN_DIR,
 	{ 0 },

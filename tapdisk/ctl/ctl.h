@@ -29,7 +29,9 @@ int ctl_spawn(const char *dir, int *pid);
 		's', "standby", NULL, "go over to the secondary"                          \
 	}
 /* The parameters of Open; NULL after printing why not, with the status in *status. */
-json_t *ctl_open_parameters(const struct arguments *args, const struct target *target, int *status);
+json_t *ctl_open_parameters(const struct arguments *args, struct target *target, int *status);
+/* Call Open with them (taken), and hand over the key.  0, or an exit status after printing why. */
+int ctl_call_open(struct target *target, json_t *in, json_t **out);
 
 /* Detach and, if it was the last, wait for the process to end. */
 int ctl_detach(struct target *target);

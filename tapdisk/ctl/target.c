@@ -97,7 +97,7 @@ int target_open(const struct arguments *args, unsigned wants, struct target *out
 	struct vhd_error err;
 	int status;
 
-	*t = (struct target){ .pid = -1, .remote.fd = -1 };
+	*t = (struct target){ .pid = -1, .remote.fd = -1, .key_fd = -1 };
 	status = parse_numbers(args, t);
 	if (status)
 		return status;
@@ -120,6 +120,9 @@ int target_open(const struct arguments *args, unsigned wants, struct target *out
 void target_close(struct target *target)
 {
 	remote_close(&target->remote);
+	if (target->key_fd >= 0)
+		close(target->key_fd);
+	target->key_fd = -1;
 }
 
 json_t *target_parameters(const struct target *target)

@@ -38,6 +38,7 @@ struct target {
 	unsigned minor; /* valid if has_minor */
 	bool has_minor;
 	struct remote remote; /* connected if a pid was wanted */
+	int key_fd;	      /* owned; what Open hands over; -1: none */
 };
 
 /* From the options of @args.  0, or an exit status after printing why. */

@@ -150,6 +150,7 @@ struct disk_params {
 	uint64_t dirty_age_ns; /* commit by itself after; 0: 1 s */
 	unsigned lock_wait_ms; /* for locks of others */
 	struct vhd_parents parents;
+	struct vhd_key *key; /* of an encrypted image; borrowed */
 };
 
 /* @spec: "TYPE:PATH": vhd, aio (= raw), ram:SIZE, null:SIZE; filters take another spec behind

@@ -76,6 +76,10 @@ int disk_open(const char *spec, const struct disk_params *params, struct disk **
 	if (!argument[0])
 		return error_set(err, -VHD_E_ARGUMENT, "cannot open '%s': nothing follows the type",
 				 spec);
+	if (params->key && !type->filter && type->open != vhd_disk_open)
+		return error_set(err, -VHD_E_KEY,
+				 "cannot open '%s' with a key: only VHD images are encrypted",
+				 spec);
 	return type->open(argument, params, out, err);
 }
 

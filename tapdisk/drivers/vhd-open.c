@@ -83,12 +83,14 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 	if (!d)
 		return error_system(err, -ENOMEM, "open", images[0]->io->name);
 	d->params = *params;
+	d->params.key = NULL; /* the layers have what they need of it */
 	if (!d->params.cache_bytes)
 		d->params.cache_bytes = CACHE_DEFAULT;
 	d->path = strdup(images[0]->io->name);
 	if (!d->path || make_layers(d, images, depth, files) < 0) {
 		for (unsigned i = 0; i < d->depth; i++) {
 			free(d->layers[i]->src);
+			crypt_put(d->layers[i]->crypt);
 			free(d->layers[i]);
 		}
 		free(d->path);
@@ -103,7 +105,7 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 	d->disk.size = vhd_leaf(d)->size_sectors * VHD_SECTOR;
 	d->disk.read_only = params->read_only;
 	d->disk.can_trim = !params->read_only;
-	d->disk.fast_zero = !params->read_only;
+	d->disk.fast_zero = !params->read_only && !vhd_leaf(d)->crypt;
 	d->disk.block_bytes = vhd_leaf(d)->img->block_sectors * VHD_SECTOR;
 	*out = &d->disk;
 	return 0;
@@ -112,7 +114,7 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 int vhd_disk_open(const char *path, const struct disk_params *params, struct disk **out,
 		  struct vhd_error *err)
 {
-	struct vhd_open_options options = { .parents = params->parents };
+	struct vhd_open_options options = { .parents = params->parents, .key = params->key };
 	struct vhd_chain *chain;
 	int rc;
 

@@ -6,6 +6,7 @@
  *   vhd-read.c      reading, and extents
  *   vhd-write.c     writing
  *   vhd-zero.c      zeroes and trim
+ *   vhd-secret.c    encrypted images: buffers for ciphertext
  *   vhd-pump.c      operations: of requests (data) and of the maps (metadata)
  *   vhd-snapshot.c, vhd-resize.c   jobs on the running chain
  *
@@ -27,6 +28,7 @@
 #include <assert.h>
 
 #include "libvhd/chain.h"
+#include "libvhd/crypt.h"
 #include "libvhd/layout.h"
 #include "vhd.h"
 
@@ -48,6 +50,7 @@ struct vhd_layer {
 	struct vhd_image *img;	  /* of src, or what was opened before a common source was found */
 	struct vhd_image *own;	  /* owned: holds this disk's locks where src is another's */
 	struct engine_file *file; /* of src */
+	struct crypt *crypt;	  /* counted; NULL: clear */
 	struct vhd_disk *disk;	  /* borrowed; while it runs */
 	struct list user;	  /* of src->users, while it runs */
 	uint64_t size_sectors;
@@ -62,6 +65,7 @@ struct vhd_op {
 	struct engine_io io; /* first */
 	struct vhd_disk *disk;
 	struct vhd_layer *layer;
+	uint64_t sector; /* data: on the disk */
 	union {
 		struct vhd_req *req; /* data; and when free, the next free one: */
 		struct vhd_op *next;
@@ -84,7 +88,8 @@ struct vhd_req {
 	uint64_t piece;			   /* sectors of the step under way, when landed is set */
 	unsigned pending;
 	int err;
-	uint64_t seen_bytes; /* of a layer that had grown, when it was looked at again */
+	struct vhd_buffer *buffer; /* with the ciphertext of the piece under way */
+	uint64_t seen_bytes;	   /* of a layer that had grown, when it was looked at again */
 	bool own_op_busy;
 	bool entered; /* map_enter */
 	unsigned epoch;
@@ -104,6 +109,8 @@ struct vhd_disk {
 	/* running */
 	struct vhd_op *ops; /* owned array: data then metadata */
 	struct vhd_op *free_data, *free_meta;
+	uint8_t *buffers; /* owned; NULL: nothing is encrypted */
+	struct vhd_buffer *free_buffers;
 	unsigned meta_flying;
 	struct vhd_req *op_waiters, **op_waiters_end;
 	struct loop_task pump_task, resume_task, trim_task;
@@ -138,9 +145,13 @@ void pump_stop(struct vhd_disk *d);
 void pump_soon(struct vhd_disk *d);
 /* How many operations could be taken by @v now. */
 unsigned pump_room(const struct vhd_disk *d, const struct vhd_req *v);
-/* Issue one data operation of @v; false: none is free, v->step is called again when one is. */
-bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op op, uint64_t file_sector,
-		uint64_t sectors, void *buf);
+/* Issue one data operation of @v, for the disk's sectors from @sector on; false: none is free,
+ * v->step is called again when one is. */
+bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op op, uint64_t sector,
+		uint64_t file_sector, uint64_t sectors, void *buf);
+/* @v waits for something that others have: v->step is called again when pump_freed says so. */
+void pump_wait(struct vhd_req *v);
+void pump_freed(struct vhd_disk *d);
 /* Sync a flat leaf, then d->quiesce is ready. */
 void pump_sync_flat(struct vhd_disk *d);
 /* @v has nothing to wait for but wants its step called again: in the next turn, so that others
@@ -148,6 +159,16 @@ void pump_sync_flat(struct vhd_disk *d);
 void pump_yield(struct vhd_req *v);
 /* One of the things @v waits for is over. */
 void pump_unref(struct vhd_req *v);
+
+/* ── vhd-secret.c ── */
+int secret_start(struct vhd_disk *d);
+void secret_stop(struct vhd_disk *d);
+/* A buffer for ciphertext, and how many of *@count sectors it holds; false: none is free, v->step
+ * is called again when one is. */
+bool secret_take(struct vhd_req *v, uint64_t *count);
+void secret_give(struct vhd_req *v); /* that of @v, if it has one */
+/* @count sectors for v->sector on, from @from (NULL: zeros) into the buffer: *@out. */
+int secret_encrypt(struct vhd_req *v, const uint8_t *from, uint64_t count, uint8_t **out);
 
 /* ── vhd.c ── */
 /* Wait for the metadata at v->sector of the leaf, or (@view) of the layers below; then v->step,

@@ -91,6 +91,9 @@ static void data_done(struct engine_io *io)
 	struct vhd_req *v = op->req;
 	bool reading = io->op == ENGINE_READ;
 
+	if (reading && !io->err && op->layer->crypt)
+		io->err = crypt_decrypt(op->layer->crypt, io->buf, io->buf, op->sector,
+					io->length / VHD_SECTOR);
 	if (io->err) {
 		if (reading)
 			op->layer->read_failures++;
@@ -105,9 +108,14 @@ static void data_done(struct engine_io *io)
 		op->next = d->free_data;
 		d->free_data = op;
 	}
+	pump_freed(d);
+	pump_unref(v);
+}
+
+void pump_freed(struct vhd_disk *d)
+{
 	if (d->op_waiters)
 		loop_defer(d->disk.loop, &d->resume_task);
-	pump_unref(v);
 }
 
 unsigned pump_room(const struct vhd_disk *d, const struct vhd_req *v)
@@ -120,7 +128,7 @@ unsigned pump_room(const struct vhd_disk *d, const struct vhd_req *v)
 	return n;
 }
 
-static void wait_turn(struct vhd_req *v)
+void pump_wait(struct vhd_req *v)
 {
 	v->next = NULL;
 	*v->disk->op_waiters_end = v;
@@ -129,7 +137,7 @@ static void wait_turn(struct vhd_req *v)
 
 void pump_yield(struct vhd_req *v)
 {
-	wait_turn(v);
+	pump_wait(v);
 	loop_timer_set(v->disk->next_turn, 0);
 }
 
@@ -147,7 +155,7 @@ static void resume(struct loop_task *task)
 	}
 }
 
-bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op what,
+bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op what, uint64_t sector,
 		uint64_t file_sector, uint64_t sectors, void *buf)
 {
 	struct vhd_disk *d = v->disk;
@@ -156,7 +164,7 @@ bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op what,
 	if (v->own_op_busy) {
 		op = d->free_data;
 		if (!op) {
-			wait_turn(v);
+			pump_wait(v);
 			return false;
 		}
 		d->free_data = op->next;
@@ -166,6 +174,7 @@ bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op what,
 	}
 	op->of_view = false;
 	op->req = v;
+	op->sector = sector;
 	if (what == ENGINE_READ)
 		layer->reads += sectors;
 	else

@@ -37,7 +37,7 @@ static void zeros(struct vhd_req *v, uint64_t sectors)
 /* False: no operation free; the step comes again. */
 static bool data(struct vhd_req *v, struct vhd_layer *layer, uint64_t file_sector, uint64_t sectors)
 {
-	if (!pump_issue(v, layer, ENGINE_READ, file_sector, sectors, place(v)))
+	if (!pump_issue(v, layer, ENGINE_READ, v->sector, file_sector, sectors, place(v)))
 		return false;
 	advance(v, sectors);
 	return true;

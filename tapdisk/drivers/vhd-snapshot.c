@@ -164,6 +164,7 @@ static int open_child(struct vhd_disk *d, struct snapshot_state *st, struct vhd_
 		return rc;
 	}
 	img->early_bitmaps = true;
+	img->crypt = crypt_get(vhd_leaf(d)->crypt); /* its key hash is its parent's */
 	rc = lock_take(io, LOCK_WRITE, NULL, d->params.lock_wait_ms, NULL, err);
 	if (!rc)
 		rc = image_begin_write(img, d->params.cache_bytes / 2, err);

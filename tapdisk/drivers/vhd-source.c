@@ -31,6 +31,7 @@ struct vhd_layer *source_layer(struct vhd_image *img, struct engine_file *file)
 	list_init(&layer->user);
 	layer->src = src;
 	layer->img = img;
+	layer->crypt = crypt_get(img->crypt);
 	layer->file = file;
 	layer->size_sectors = number_div_up(img->size, VHD_SECTOR);
 	return layer;
@@ -146,5 +147,6 @@ void source_free(struct vhd_layer *layer)
 		image_close(layer->src->img);
 	free(layer->src);
 	image_close(layer->own);
+	crypt_put(layer->crypt);
 	free(layer);
 }

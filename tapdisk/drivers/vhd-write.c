@@ -19,6 +19,7 @@ static void landed(struct vhd_req *v)
 	struct vhd_disk *d = v->disk;
 
 	v->landed = NULL;
+	secret_give(v);
 	if (d->map) {
 		v->wait.count = v->piece;
 		if (v->err)
@@ -58,12 +59,17 @@ static int reserve(struct vhd_req *v, uint64_t count, struct map_ext *ext, int m
 
 void vhd_write_piece(struct vhd_req *v, uint64_t count, enum engine_op op, uint8_t *buf)
 {
+	bool secret = v->disk->buffers;
 	struct map_ext ext[EXTENTS];
 	unsigned room = pump_room(v->disk, v);
 	int n;
 
 	assert(room); /* its own operation is not in flight between pieces */
+	if (secret && !secret_take(v, &count))
+		return;
 	n = reserve(v, count, ext, (int)number_min(room, EXTENTS));
+	if (n <= 0)
+		secret_give(v);
 	if (n == MAP_WAIT)
 		return;
 	if (n < 0) {
@@ -72,9 +78,13 @@ void vhd_write_piece(struct vhd_req *v, uint64_t count, enum engine_op op, uint8
 		return;
 	}
 	v->landed = landed;
-	for (int i = 0; i < n; i++) {
-		bool issued = pump_issue(v, vhd_leaf(v->disk), op, ext[i].file_sector, ext[i].count,
-					 buf);
+	if (secret) {
+		op = ENGINE_WRITE;
+		v->err = secret_encrypt(v, buf, v->piece, &buf);
+	}
+	for (int i = 0; i < n && !v->err; i++) {
+		bool issued = pump_issue(v, vhd_leaf(v->disk), op, ext[i].sector,
+					 ext[i].file_sector, ext[i].count, buf);
 
 		assert(issued);
 		(void)issued;

@@ -9,6 +9,7 @@
  *                                                 zero, else reserved and zeroed (ORDER 11)
  *   nowhere           nothing                     nothing
  *
+ * Encrypted images: what would be punched or zeroed is written, what would be trimmed stays.
  * NO_HOLE: what would be freed or punched keeps its space.  Fixed images keep theirs always.
  */
 #include <errno.h>
@@ -100,6 +101,8 @@ static enum action next(struct vhd_req *v, uint64_t *count)
 	*count = ext.count;
 	if (ext.kind == EXT_BELOW)
 		return below(v, count);
+	if (d->buffers && v->req->op == REQUEST_TRIM)
+		return ACT_SKIP;
 	return ext.kind == EXT_HERE || keep ? ACT_CLEAR : ACT_SKIP;
 }
 
@@ -107,6 +110,11 @@ void vhd_zero_step(struct vhd_req *v)
 {
 	bool keep = (v->req->flags & REQUEST_NO_HOLE) || !v->disk->map;
 
+	if (v->disk->buffers && (v->req->flags & REQUEST_FAST_ZERO)) {
+		v->err = -ENOTSUP;
+		pump_unref(v);
+		return;
+	}
 	for (unsigned i = 0; v->left; i++) {
 		uint64_t count = 0;
 

@@ -185,7 +185,7 @@ static void flush(struct vhd_req *v)
 	if (!d->map) {
 		v->pending = 1;
 		v->step = flush; /* never waits: its own operation is free */
-		pump_issue(v, vhd_leaf(d), ENGINE_SYNC, 0, 0, NULL);
+		pump_issue(v, vhd_leaf(d), ENGINE_SYNC, 0, 0, 0, NULL);
 		pump_unref(v);
 		return;
 	}
@@ -226,6 +226,7 @@ static void submit(struct disk *disk, struct request *req)
 	v->landed = NULL;
 	v->pending = 1;
 	v->err = 0;
+	v->buffer = NULL;
 	v->seen_bytes = 0;
 	v->own_op_busy = false;
 	v->entered = false;
@@ -305,6 +306,8 @@ static int start(struct disk *disk, struct vhd_error *err)
 		rc = pump_start(d);
 	}
 	if (!rc)
+		rc = secret_start(d);
+	if (!rc)
 		rc = loop_timer_open(disk->loop, too_old, d, &d->age);
 	if (rc < 0) {
 		error_set(err, rc, "cannot start '%s': out of memory or descriptors", d->path);
@@ -325,6 +328,7 @@ static void stop(struct disk *disk)
 	loop_timer_close(d->age);
 	d->age = NULL;
 	pump_stop(d);
+	secret_stop(d);
 	vhd_use_view(d, NULL);
 	for (unsigned i = 0; i < d->depth; i++)
 		source_stop(d->layers[i]);

@@ -66,10 +66,34 @@ static int gone(struct vhd_error *err)
 	return error_set(err, -ESRCH, "tapdisk has closed the connection: it ended, or refused");
 }
 
+/* The first bytes of a message, and the descriptor. */
+static ssize_t send_with(struct remote *remote, const char *text, size_t length)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { .head = { .cmsg_len = CMSG_LEN(sizeof(int)),
+				.cmsg_level = SOL_SOCKET,
+				.cmsg_type = SCM_RIGHTS } };
+	struct iovec part = { .iov_base = (void *)(uintptr_t)text, .iov_len = length };
+	struct msghdr message = { .msg_iov = &part,
+				  .msg_iovlen = 1,
+				  .msg_control = control.room,
+				  .msg_controllen = sizeof(control.room) };
+	ssize_t sent;
+
+	memcpy(CMSG_DATA(&control.head), remote->pass, sizeof(int));
+	sent = sendmsg(remote->fd, &message, MSG_NOSIGNAL);
+	if (sent > 0)
+		remote->pass = NULL;
+	return sent;
+}
+
 static int send_all(struct remote *remote, const char *text, size_t length, struct vhd_error *err)
 {
 	while (length) {
-		ssize_t sent = send(remote->fd, text, length, MSG_NOSIGNAL);
+		ssize_t sent = remote->pass ? send_with(remote, text, length) :
+					      send(remote->fd, text, length, MSG_NOSIGNAL);
 
 		if (sent < 0 && errno == EINTR)
 			continue;

@@ -10,6 +10,7 @@
 
 struct remote {
 	int fd;
+	const int *pass; /* borrowed: a descriptor that goes with the next call; NULL: none */
 	char *in;
 	size_t used, room;
 };

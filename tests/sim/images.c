@@ -58,6 +58,7 @@ uint32_t images_make(struct store *store, struct rng *rng, const char *name, con
 
 	spec.block_size = blocks[rng_below(rng, 4)];
 	spec.creator = rng_chance(rng, 70) ? NULL : "win ";
+	key_for(store, rng, &spec, &hash);
 	create_id(spec.id);
 	if (parent) {
 		struct vhd_image *img = open_image(store, parent, false);

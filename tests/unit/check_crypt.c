@@ -12,6 +12,7 @@
 #include "libvhd/bitmap.h"
 #include "libvhd/chain.h"
 #include "libvhd/crypt.h"
+#include "tests/lib/alloc-count.h"
 #include "tests/lib/edit.h"
 #include "tests/lib/rng.h"
 #include "tests/lib/suite.h"
@@ -131,6 +132,28 @@ START_TEST(sectors)
 		crypt_put(crypt);
 		vhd_key_put(key);
 	}
+}
+END_TEST
+
+/* Nothing is asked of the allocator between a request and its answer. */
+START_TEST(no_allocation)
+{
+	uint8_t bytes[64];
+	struct vhd_key *key = key_number(9, 64, bytes);
+	struct crypt *crypt;
+	uint64_t before;
+
+	ck_assert_int_eq(crypt_open(key, &crypt), 0);
+	ck_assert_int_eq(crypt_encrypt(crypt, got, model, 0, 8), 0);
+	ck_assert_int_eq(crypt_decrypt(crypt, got, got, 0, 8), 0);
+	before = alloc_count();
+	for (uint64_t i = 0; i < 1000; i++) {
+		ck_assert_int_eq(crypt_encrypt(crypt, got, model, i, 8), 0);
+		ck_assert_int_eq(crypt_decrypt(crypt, got, got, i, 8), 0);
+	}
+	ck_assert_uint_eq(alloc_count(), before);
+	crypt_put(crypt);
+	vhd_key_put(key);
 }
 END_TEST
 
@@ -411,7 +434,7 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { standard, sectors, threads,  lengths,
+	const TTest *const tests[] = { standard, sectors, no_allocation, threads,  lengths,
 				       hashes,	 images,  refusals, NULL };
 
 	return suite_run("crypt", tests);

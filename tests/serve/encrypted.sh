@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# encrypted - a live disk whose images are encrypted: what clients see is clear, what is on the
+# storage is not; keys come from a file, or by tap-ctl from standard input
+# shellcheck source=tests/serve/ctl.inc
+. "$(dirname "$0")/ctl.inc"
+need qemu-io qemu-img cmp
+head -c 64 /dev/urandom >key && head -c 64 /dev/urandom >other || fail "keys"
+pattern=hereisclear
+yes $pattern | head -c 64K >text
+vhd-util create -n base.vhd --size 64M --max-size 256M && vhd-util snapshot -n leaf.vhd -p base.vhd -e || fail "make"
+vhd-util key -s -n base.vhd -k key || fail "key"
+rm leaf.vhd && vhd-util snapshot -n leaf.vhd -p base.vhd -e || fail "snapshot"
+vhd-util write base.vhd --offset 5M --key-file key <text || fail "write"
+truncate -s 64M model.raw && dd if=text of=model.raw bs=1M seek=5 conv=notrunc status=none
+# the same commands to the disk and to a raw file
+both() {
+	io "$@"
+	local args=()
+	for c in "$@"; do args+=(-c "$c"); done
+	qemu-io -f raw "${args[@]}" model.raw >/dev/null || fail "model: $*"
+}
+same() { # the image on the disk, through the chain
+	vhd-util convert "$1" got.raw --key-file key --force || fail "convert $1"
+	truncate -s "$(stat -c %s got.raw)" model.raw
+	cmp got.raw model.raw || fail "$2"
+}
+
+# refused: no key, another, one for what is clear, one for a raw disk
+vhd-util create -n clear.vhd --size 1M && truncate -s 1M raw.img || fail "make"
+tcp=(--nbd "unix:$T/s")
+check_status 95 timeout 20 tapdisk vhd:leaf.vhd "${tcp[@]}"
+check_err encrypted
+check_status 22 timeout 20 tapdisk --key-file other vhd:leaf.vhd "${tcp[@]}"
+check_status 22 timeout 20 tapdisk --key-file key vhd:clear.vhd "${tcp[@]}"
+check_status 22 timeout 20 tapdisk --key-file key aio:raw.img "${tcp[@]}"
+check_status 22 timeout 20 tapdisk vhd:clear.vhd --key-file key "${tcp[@]}"
+check_status 22 timeout 20 tapdisk --key-file text vhd:leaf.vhd "${tcp[@]}"
+check_status 2 timeout 20 tapdisk --key-file absent vhd:leaf.vhd "${tcp[@]}"
+check_status 22 tap-ctl create -a vhd:leaf.vhd -E <text
+check_status 22 tap-ctl create -a vhd:leaf.vhd -E <other
+check_status 95 tap-ctl create -a vhd:leaf.vhd
+[ -z "$(tap-ctl list)" ] || fail "something is left: $(tap-ctl list)"
+
+# with a file; two disks, one of them clear
+tapdisk --key-file key --name secret vhd:leaf.vhd --name open vhd:clear.vhd --nbd "unix:$T/s" 2>log &
+pids+=($!)
+pid=$!
+minor=0
+uri="nbd+unix:///secret?socket=$T/s"
+wait_for 10 test -S "$T/s"
+both 'write -P 7 12345 100000' 'write -P 9 20M 3M' "write -s text 30M 64k" 'write -z 21M 500k' 'write -z -u 22M 300001' \
+	'write -P 1 20971521 7' 'read -P 9 21500k 4k' 'read -P 0 21600k 1k' flush
+io 'discard 40M 1M' 'discard 30M 4k' # a hint: nothing of it, or zeros
+io 'read -P 0 40M 1M' 'read -P 1 20971521 7' 'read -P 7 12345 100000'
+qemu-io -f raw "nbd+unix:///open?socket=$T/s" -c 'write -P 3 0 64k' -c 'read -P 3 0 64k' >out || fail "the clear disk"
+grep -q $pattern leaf.vhd base.vhd && fail "clear text on the storage"
+[ "$(qemu-io -f raw "$uri" -c 'read -v 30M 16' | grep -c here)" = 1 ] || fail "reading back"
+# what was flushed stays, whatever is killed
+kill -9 "$pid"
+wait "$pid" 2>/dev/null
+vhd-util check -p leaf.vhd >/dev/null || fail "check: $(vhd-util check -p leaf.vhd)"
+same leaf.vhd "after kill -9"
+
+# key on standard input; snapshots, pauses, other images, growth
+new_disk_with_key() {
+	pid=$(tap-ctl spawn) && minor=$(tap-ctl allocate) || fail "spawn"
+	pids+=("$pid")
+	minor=${minor##*-}
+	tap-ctl attach -p "$pid" -m "$minor" || fail "attach"
+	check_status 22 tap-ctl open -p "$pid" -m "$minor" -a "$1" -E <other
+	check_status 95 tap-ctl open -p "$pid" -m "$minor" -a "$1"
+	sock=$(tap-ctl open -p "$pid" -m "$minor" -a "$1" -E <key) || fail "open"
+	uri="nbd+unix:///?socket=$sock"
+}
+new_disk_with_key vhd:leaf.vhd
+both 'write -P 3 0 1M' 'read -P 7 1200000 0' "write -s text 50M 64k"
+tap-ctl snapshot -m "$minor" --name monday.vhd || fail "snapshot"
+[ "$(vhd-util key -p leaf.vhd)" = "$(vhd-util key -p base.vhd)" ] || fail "the new leaf has another key hash"
+both 'write -P 4 512k 1M' 'write -z 100k 9k' 'read -P 3 0 100k' flush
+tap-ctl pause -p "$pid" -m "$minor" || fail "pause"
+vhd-util snapshot -n new.vhd -p leaf.vhd -e && tap-ctl unpause -p "$pid" -m "$minor" -a vhd:new.vhd || fail "unpause"
+both 'write -P 5 600k 5000' 'read -P 4 612k 100k' flush
+tap-ctl pause -p "$pid" -m "$minor" && vhd-util create -n plain.vhd --size 64M || fail "pause"
+check_status 22 tap-ctl unpause -p "$pid" -m "$minor" -a vhd:plain.vhd
+tap-ctl unpause -p "$pid" -m "$minor" || fail "unpause"
+tap-ctl stats -p "$pid" -m "$minor" >out && tap-ctl list >>out
+hex=$(od -An -tx1 key | tr -d ' \n')
+grep -qF -e "${hex:0:32}" out log && fail "the key was told"
+end_disk
+grep -q $pattern ./*.vhd && fail "clear text on the storage"
+same new.vhd "after snapshots and pauses"
+[ "$(vhd-util check -p -b new.vhd)" = "new.vhd is valid" ] || fail "check: $(vhd-util check -p -b new.vhd)"
+for ((k = 0; k < 3; k++)); do
+	vhd-util coalesce new.vhd --ancestor base.vhd --dry-run >/dev/null || fail "coalesce"
+done
+vhd-util coalesce new.vhd --ancestor base.vhd >/dev/null || fail "coalesce"
+same base.vhd "merged"
+
+# a dynamic image alone: blocks come and go
+vhd-util create -n one.vhd --size 64M && vhd-util key -s one.vhd -k key || fail "make"
+truncate -s 0 model.raw && truncate -s 64M model.raw
+printed=$(tap-ctl create -a vhd:one.vhd -E <key) || fail "create"
+minor=${printed##*-}
+pid=$(tap-ctl list | sed -n "s/^pid=\([0-9]*\) minor=$minor .*/\1/p")
+pids+=("$pid")
+uri="nbd+unix:///?socket=$T/run/nbd$pid.$minor"
+both 'write -P 1 1M 9M' 'write -z -u 2M 4M' 'write -P 2 3M 4k' 'write -z 8M 1M' 'write -P 6 63M 1M'
+io 'discard 4M 4M' 'read -P 2 3M 4k' 'read -P 0 6M 1k'
+both 'write -z -u 4M 4M' flush
+tap-ctl destroy -p "$pid" -m "$minor" || fail "destroy"
+same one.vhd "blocks freed and written again"
+[ "$(vhd-util check -b one.vhd | head -1)" = "one.vhd is valid" ] || fail "check: $(vhd-util check -b one.vhd)"
+exit 0
