@@ -36,6 +36,13 @@ uint64_t batmap_covered_bytes(uint64_t current_size, uint32_t block_size, uint64
 	return number_min(sectors * VHD_SECTOR, map_bytes);
 }
 
+static void decode_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out)
+{
+	out->keyhash = raw[BATMAP_KEYHASH];
+	memcpy(out->nonce, raw + BATMAP_NONCE, sizeof(out->nonce));
+	memcpy(out->hash, raw + BATMAP_HASH, sizeof(out->hash));
+}
+
 int batmap_decode(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out,
 		  struct vhd_error *err)
 {
@@ -53,15 +60,20 @@ int batmap_decode(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_
 	out->version = version;
 	out->checksum = be32_load(raw + BATMAP_CHECKSUM);
 	out->marker = raw[BATMAP_MARKER];
-	batmap_decode_key(raw, out);
+	decode_key(raw, out);
 	return 0;
 }
 
-void batmap_decode_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out)
+bool batmap_salvage_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out)
 {
-	out->keyhash = raw[BATMAP_KEYHASH];
-	memcpy(out->nonce, raw + BATMAP_NONCE, sizeof(out->nonce));
-	memcpy(out->hash, raw + BATMAP_HASH, sizeof(out->hash));
+	static const uint8_t zeros[VHD_BATMAP_HEADER_BYTES];
+	const unsigned end = BATMAP_HASH + sizeof(out->hash);
+
+	if (raw[BATMAP_KEYHASH] != 1 ||
+	    memcmp(raw + end, zeros, VHD_BATMAP_HEADER_BYTES - end) != 0)
+		return false;
+	decode_key(raw, out);
+	return true;
 }
 
 void batmap_encode(const struct vhd_batmap_header *header, uint8_t raw[VHD_BATMAP_HEADER_BYTES])

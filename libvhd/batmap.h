@@ -6,6 +6,7 @@
 #ifndef VHD_BATMAP_H
 #define VHD_BATMAP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "layout.h"
@@ -36,8 +37,9 @@ uint64_t batmap_covered_bytes(uint64_t current_size, uint32_t block_size, uint64
 /* Errors: VHD_E_BATMAP.  Placement and size are checked by the image room. */
 int batmap_decode(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out,
 		  struct vhd_error *err);
-/* Of a header that is no use otherwise: what says whether data is encrypted. */
-void batmap_decode_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out);
+/* From a header that is no use otherwise but looks like one: the key's hash, if there is one (true),
+ * so that ciphertext is not taken for data, nor the hash lost.  Else @out is as it was. */
+bool batmap_salvage_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out);
 /* Writes the fields into @raw, keeping bytes it does not know. */
 void batmap_encode(const struct vhd_batmap_header *header, uint8_t raw[VHD_BATMAP_HEADER_BYTES]);
 

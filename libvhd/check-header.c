@@ -284,6 +284,7 @@ static int check_batmap(struct check *c)
 	if (rc < 0)
 		return rc;
 	rc = batmap_decode(raw, &h, &e);
+	c->encrypted = rc < 0 ? batmap_salvage_key(raw, &h) : h.keyhash;
 	if (rc < 0) {
 		if (footer_has_batmap(&c->footer))
 			report_decoding(c, rc, at, &e, true);

@@ -108,6 +108,7 @@ struct check {
 	uint32_t blocks;	/* of them on the virtual disk */
 	uint32_t block_sectors;
 	uint8_t clear_locators; /* bits: entries that mean nothing, and are not needed */
+	bool encrypted;		/* its data is, by the header of the batmap */
 	bool has_batmap;	/* its checksum is right: */
 	uint64_t batmap_offset;
 	struct check_range ranges[CHECK_RANGES]; /* metadata, ascending */

@@ -250,9 +250,8 @@ static int load_batmap(struct vhd_image *img, unsigned flags, struct vhd_error *
 		return error_system(err, rc, "read", img->io->name);
 	rc = batmap_decode(img->batmap_raw, &img->batmap_header, NULL);
 	if (rc < 0) {
-		/* ciphertext is not to pass for data, nor the key's hash to be lost */
 		if (img->has_batmap)
-			batmap_decode_key(img->batmap_raw, &img->batmap_header);
+			batmap_salvage_key(img->batmap_raw, &img->batmap_header);
 		img->problems |= img->has_batmap ? IMAGE_BATMAP_BAD : 0;
 		return 0;
 	}

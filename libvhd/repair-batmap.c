@@ -61,8 +61,9 @@ static int load_header(const struct check *c, uint64_t at, uint64_t bytes,
 	if (rc < 0)
 		return rc;
 	if (batmap_decode(raw, h, NULL) < 0) {
-		memset(raw, 0, VHD_BATMAP_HEADER_BYTES);
 		memset(h, 0, sizeof(*h));
+		batmap_salvage_key(raw, h);
+		memset(raw, 0, VHD_BATMAP_HEADER_BYTES);
 		h->version = footer_has_batmap(&c->footer) ? 0x00010002 : 0x00010001;
 	}
 	if (!c->batmap_offset)

@@ -136,9 +136,15 @@ static bool read_block(struct flat *f, unsigned i, uint32_t entry, uint8_t *buf,
 			ok = read_layer(f, i + 1, to, sector + k, 1);
 			continue;
 		}
+		if (!bit && l->source.decode) { /* what lies there is nothing */
+			memset(to, 0, 512);
+			continue;
+		}
 		ok = get(l, to, 512, place + (first + k) * 512);
 		if (!ok)
 			refuse(f, i, "a block lies outside the file");
+		else if (l->source.decode)
+			l->source.decode(to, sector + k);
 		for (unsigned b = 0; ok && !bit && b < 512; b++)
 			ok = !to[b] || refuse(f, i, "data under a clear bit");
 	}
@@ -209,5 +215,5 @@ struct flat_source flat_file(const int *fd, bool raw)
 
 	if (fstat(*fd, &st) < 0)
 		st.st_size = 0;
-	return (struct flat_source){ file_get, arg.to, (uint64_t)st.st_size, raw };
+	return (struct flat_source){ file_get, arg.to, (uint64_t)st.st_size, raw, NULL };
 }

@@ -16,6 +16,8 @@ struct flat_source {
 	void *arg;
 	uint64_t bytes;
 	bool raw; /* no VHD: a disk as it is */
+	/* Sectors that are present are encrypted, and made clear by this; NULL: they are clear. */
+	void (*decode)(uint8_t *data, uint64_t sector);
 };
 
 struct flat_layer {

@@ -8,6 +8,7 @@
 #include "core-model.h"
 #include "libvhd/chain.h"
 #include "libvhd/create.h"
+#include "libvhd/crypt.h"
 #include "tapdisk/drivers/vhd-private.h"
 #include "tests/lib/flat-reader.h"
 
@@ -26,6 +27,28 @@ static struct vhd_image *open_image(struct store *store, const char *name, bool 
 	if (image_open(mem_disk_open(disk, name, writable), 0, &img, &err) < 0)
 		model_die("'%s' does not open: %s", name, err.text);
 	return img;
+}
+
+/* The one cipher of all images that are encrypted, and its hash. */
+static struct crypt *crypt;
+static struct vhd_batmap_header hash = { .keyhash = 1 };
+
+static void make_key(void)
+{
+	struct vhd_key *key;
+	uint8_t bytes[64];
+
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * i + 3);
+	if (!crypt && (crypt_key_new(bytes, sizeof(bytes), &key, NULL) < 0 ||
+		       crypt_open(key, &crypt) < 0 || vhd_key_hash(key, hash.nonce, hash.hash) < 0))
+		model_die("no key");
+}
+
+static void decode(uint8_t *data, uint64_t sector)
+{
+	if (crypt_decrypt(crypt, data, data, sector, 1) < 0)
+		model_die("cannot decrypt");
 }
 
 /* The name of @img's parent; false: it has none. */
@@ -58,11 +81,17 @@ uint32_t images_make(struct store *store, struct rng *rng, const char *name, con
 
 	spec.block_size = blocks[rng_below(rng, 4)];
 	spec.creator = rng_chance(rng, 70) ? NULL : "win ";
-	key_for(store, rng, &spec, &hash);
 	create_id(spec.id);
+	make_key();
+	if (!spec.creator && rng_chance(rng, 30))
+		spec.key = &hash;
 	if (parent) {
 		struct vhd_image *img = open_image(store, parent, false);
 
+		if (image_is_encrypted(img)) { /* then its children are, too */
+			spec.creator = NULL;
+			spec.key = &hash;
+		}
 		memcpy(spec.parent_id, img->footer.uuid, sizeof(spec.parent_id));
 		snprintf(path, sizeof(path), ".%s", parent);
 		spec.parent_path = path;
@@ -92,6 +121,7 @@ int images_open(struct store *store, const char *spec, const struct disk_params 
 
 		assert(depth < IMAGES_DEPTH_MAX);
 		img->early_bitmaps = true;
+		img->crypt = image_is_encrypted(img) ? crypt_get(crypt) : NULL;
 		rc = depth || params->read_only ? image_load(img, CACHE_BYTES, err) :
 						  image_begin_write(img, CACHE_BYTES, err);
 		if (rc < 0)
@@ -188,7 +218,13 @@ static unsigned gather(struct store *store, const char *leaf, struct flat_source
 			disk = mem_disk_copy(disk);
 			mend(disk, name, when);
 		}
-		sources[depth++] = (struct flat_source){ get, disk, mem_disk_size(disk), false };
+		sources[depth++] = (struct flat_source){
+			get,
+			disk,
+			mem_disk_size(disk),
+			false,
+			image_is_encrypted(img) ? decode : NULL,
+		};
 		more = parent_of(img, name);
 		image_close(img);
 	}

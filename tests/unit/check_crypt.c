@@ -142,16 +142,17 @@ START_TEST(no_allocation)
 	struct vhd_key *key = key_number(9, 64, bytes);
 	struct crypt *crypt;
 	uint64_t before;
+	bool failed = false;
 
 	ck_assert_int_eq(crypt_open(key, &crypt), 0);
 	ck_assert_int_eq(crypt_encrypt(crypt, got, model, 0, 8), 0);
 	ck_assert_int_eq(crypt_decrypt(crypt, got, got, 0, 8), 0);
 	before = alloc_count();
-	for (uint64_t i = 0; i < 1000; i++) {
-		ck_assert_int_eq(crypt_encrypt(crypt, got, model, i, 8), 0);
-		ck_assert_int_eq(crypt_decrypt(crypt, got, got, i, 8), 0);
-	}
+	for (uint64_t i = 0; i < 1000; i++) /* no asserts: they allocate */
+		failed |= crypt_encrypt(crypt, got, model, i, 8) ||
+			  crypt_decrypt(crypt, got, got, i, 8);
 	ck_assert_uint_eq(alloc_count(), before);
+	ck_assert(!failed);
 	crypt_put(crypt);
 	vhd_key_put(key);
 }
@@ -434,8 +435,8 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { standard, sectors, no_allocation, threads,  lengths,
-				       hashes,	 images,  refusals, NULL };
+	const TTest *const tests[] = { standard, sectors, no_allocation, threads, lengths,
+				       hashes,	 images,  refusals,	 NULL };
 
 	return suite_run("crypt", tests);
 }
