@@ -76,7 +76,8 @@ static int put(struct receiver *r, const uint8_t *data, size_t length)
 	if (length > r->target->size - r->at)
 		return error_set(r->err, -VHD_E_TOO_BIG,
 				 "cannot convert to '%s': what comes is larger than the %llu "
-				 "bytes that such an image can hold",
+				 "bytes that such an image can hold; use larger blocks, or "
+				 "convert to raw",
 				 r->name, (unsigned long long)r->target->size);
 	if (r->out) {
 		r->at += length;

@@ -11,6 +11,21 @@
 #include "locator.h"
 #include "utf16.h"
 
+int plan_too_big(uint64_t bytes, struct vhd_error *err)
+{
+	error_set(err, -VHD_E_TOO_BIG,
+		  "a disk of %llu bytes is more than a VHD can be: the format ends at 2040 GiB "
+		  "(%llu bytes); make several disks and join them in the guest (LVM, RAID 0), or "
+		  "use VHDX or qcow2 for this one",
+		  (unsigned long long)bytes, (unsigned long long)VHD_SIZE_MAX);
+	if (err) {
+		err->has = VHD_HAS_VALUES;
+		err->expected = VHD_SIZE_MAX;
+		err->found = bytes;
+	}
+	return -VHD_E_TOO_BIG;
+}
+
 static int check_sizes(const struct plan_spec *s, uint32_t block_size, struct vhd_error *err)
 {
 	uint64_t most = number_max(s->size, s->max_size);
@@ -26,10 +41,7 @@ static int check_sizes(const struct plan_spec *s, uint32_t block_size, struct vh
 				 "%llu",
 				 (unsigned long long)s->max_size, (unsigned long long)s->size);
 	if (most > VHD_SIZE_MAX)
-		return error_set(err, -VHD_E_TOO_BIG,
-				 "cannot make a disk of %llu bytes: VHD ends at 2040 GiB "
-				 "(2190433320960 bytes)",
-				 (unsigned long long)most);
+		return plan_too_big(most, err);
 	if (s->type == VHD_TYPE_FIXED)
 		return 0;
 	if (!number_is_power_of_two(block_size) || block_size < VHD_BLOCK_MIN ||

@@ -49,6 +49,9 @@ struct plan {
 	uint8_t keyhash, nonce[32], hash[32]; /* as in the batmap's header */
 };
 
+/* Returns -VHD_E_TOO_BIG: no VHD has @bytes.  Says why, and what to do instead. */
+int plan_too_big(uint64_t bytes, struct vhd_error *err);
+
 /* Errors: VHD_E_ARGUMENT (sizes, block size, creator), VHD_E_TOO_BIG (beyond
  * the format's reach), VHD_E_NAME (parent path). */
 VHD_MUST int plan_make(const struct plan_spec *spec, struct plan *out, struct vhd_error *err);

@@ -10,6 +10,7 @@
 #include "libvhd/base/number.h"
 #include "libvhd/error.h"
 #include "libvhd/geometry.h"
+#include "libvhd/plan.h"
 #include "vhd-private.h"
 
 struct resize {
@@ -68,6 +69,11 @@ static int refuse(const struct vhd_disk *d, uint64_t bytes, struct vhd_error *er
 			err, -VHD_E_ARGUMENT,
 			"cannot resize '%s': a running disk does not shrink (%llu bytes now)",
 			d->path, (unsigned long long)d->disk.size);
+	if (bytes > VHD_SIZE_MAX) {
+		plan_too_big(bytes, err);
+		error_prefix(err, "cannot resize '%s'", d->path);
+		return -VHD_E_TOO_BIG;
+	}
 	if (number_div_up(bytes, img->header.block_size) > img->header.max_entries)
 		return error_set(
 			err, -VHD_E_TOO_BIG,

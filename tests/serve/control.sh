@@ -111,6 +111,8 @@ tap-ctl throttle -p "$pid" -m "$minor" --iops 0 || fail "no throttle"
 tap-ctl resize -p "$pid" -m "$minor" --size 512M || fail "resize"
 io 'write -P 5 500M 1M' 'read -P 5 500M 1M' 'read -P 0 200M 1M'
 check_status 34 tap-ctl resize -p "$pid" -m "$minor" --size 4G
+check_status 34 tap-ctl resize -p "$pid" -m "$minor" --size 3T
+check_err 'VHDX or qcow2'
 check_status 22 tap-ctl resize -p "$pid" -m "$minor" --size 1M
 
 # one more address, then none
