@@ -18,6 +18,7 @@
 #include "error.h"
 #include "io-file.h"
 #include "parent.h"
+#include "revert.h"
 #include "unlock.h"
 
 #define LOCK_WAIT_MS  5000
@@ -174,26 +175,19 @@ static int open_leaf(struct vhd_chain *chain, const char *path, struct vhd_error
 	bool write = chain->flags & VHD_OPEN_WRITE;
 	unsigned flags = write ? IO_FILE_WRITE : 0;
 	unsigned image_flags = chain->flags & VHD_OPEN_RAW ? IMAGE_RAW : 0;
-	struct vhd_io *io = NULL;
+	enum lock_role role = write ? LOCK_WRITE : LOCK_READ_TOP;
 	struct vhd_image *img;
 	int rc;
 
+	if (chain->flags & VHD_OPEN_NO_LOCK)
+		role = LOCK_PEEK;
 	if (chain->flags & VHD_OPEN_DIRECT)
 		flags |= IO_FILE_DIRECT;
 	if (chain->flags & VHD_OPEN_NO_LOCK)
 		image_flags |= IMAGE_PEEK | IMAGE_ALLOW_POISONED;
-	rc = io_file_open(path, flags, &io, err);
+	rc = revert_open(path, flags, role, image_flags, &chain->locks_unsupported, &img, err);
 	if (rc < 0)
 		return rc;
-	if (!(chain->flags & VHD_OPEN_NO_LOCK))
-		rc = lock_take(io, write ? LOCK_WRITE : LOCK_READ_TOP, NULL, LOCK_WAIT_MS,
-			       &chain->locks_unsupported, err);
-	if (!rc)
-		rc = image_open(io, image_flags, &img, err);
-	if (rc < 0) {
-		io_close(io);
-		return rc;
-	}
 	rc = refuse_leaf(chain, img, err);
 	if (!rc && (rc = push(chain, img)) < 0)
 		error_system(err, rc, "open", path);

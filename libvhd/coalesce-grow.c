@@ -4,9 +4,8 @@
 #include <stdio.h>
 
 #include "base/number.h"
-#include "bitmap.h"
 #include "error.h"
-#include "geometry.h"
+#include "grow.h"
 #include "parent.h"
 
 #define MIB (1ull << 20)
@@ -60,48 +59,6 @@ int coalesce_grow_plan(struct coalesce_layers *l, const char *directory,
 	return 0;
 }
 
-/* Spare entries that are not empty were left by something we do not know. */
-static int check_spare(struct vhd_image *img, uint64_t old, struct vhd_error *err)
-{
-	uint64_t first = number_div_up(old, img->header.block_size);
-
-	for (uint64_t block = first; block < img->blocks; block++) {
-		uint32_t entry;
-		int rc = image_bat_entry(img, (uint32_t)block, &entry, err);
-
-		if (rc < 0)
-			return rc;
-		if (entry != VHD_BAT_UNUSED)
-			return error_value(
-				err, -VHD_E_BAT_ENTRY, img->header.table_offset + block * 4,
-				VHD_BAT_UNUSED, entry,
-				"cannot enlarge '%s': the table entry of block %llu, beyond the "
-				"end of the disk, is %u and not empty; see vhd-util check",
-				img->io->name, (unsigned long long)block, entry);
-	}
-	return 0;
-}
-
-/* What somebody left in the last block behind the end of the disk would come to light. */
-static int clear_tail(struct vhd_image *img, uint64_t old, struct vhd_error *err)
-{
-	uint64_t in = old % img->header.block_size;
-	uint32_t entry;
-	int rc;
-
-	if (!in)
-		return 0;
-	rc = image_bat_entry(img, (uint32_t)(old / img->header.block_size), &entry, err);
-	if (rc < 0 || entry == VHD_BAT_UNUSED)
-		return rc;
-	rc = io_zero(img->io,
-		     ((uint64_t)entry + bitmap_sectors(img->block_sectors)) * VHD_SECTOR + in,
-		     img->header.block_size - in);
-	if (!rc)
-		rc = io_sync(img->io);
-	return rc < 0 ? error_system(err, rc, "write", img->io->name) : 0;
-}
-
 int coalesce_grow_begin(struct coalesce_layers *l, bool resumed, struct vhd_error *err)
 {
 	struct vhd_image *target = coalesce_layers_target(l);
@@ -115,24 +72,16 @@ int coalesce_grow_begin(struct coalesce_layers *l, bool resumed, struct vhd_erro
 	}
 	if (resumed) /* what lies there may be the child's by now */
 		return 0;
-	rc = check_spare(target, l->grow_from, err);
-	return rc < 0 ? rc : clear_tail(target, l->grow_from, err);
+	return grow_begin(target, l->grow_from, err);
 }
 
 int coalesce_grow_end(struct coalesce_layers *l, struct vhd_error *err)
 {
 	struct vhd_image *target = coalesce_layers_target(l);
-	struct vhd_geometry g;
 
 	if (!l->grow_from || target->type == VHD_TYPE_RAW)
 		return 0;
-	g = geometry_for(target->size / VHD_SECTOR);
-	target->footer.current_size = target->size;
-	target->footer.cylinders = g.cylinders;
-	target->footer.heads = g.heads;
-	target->footer.sectors_per_track = g.sectors_per_track;
-	/* ORDER 13, 14: the data is durable, then one footer after the other */
-	return image_store_footers(target, err);
+	return grow_end(target, err); /* ORDER 13, 14: the data is durable */
 }
 
 int coalesce_grow_refuse(const struct coalesce_layers *l, uint64_t sector, struct vhd_error *err)

@@ -31,7 +31,7 @@ uint32_t create_now(void)
 	return footer_time_from_unix(time(NULL));
 }
 
-static int fill(struct vhd_io *io, uint64_t offset, uint64_t length, uint8_t byte)
+int create_fill(struct vhd_io *io, uint64_t offset, uint64_t length, uint8_t byte)
 {
 	CLEANUP_FREE uint8_t *piece = malloc(PIECE_BYTES);
 
@@ -59,9 +59,9 @@ static int write_tables(struct vhd_io *io, const struct plan *p)
 	header_encode(&p->header, header);
 	rc = io_write(io, header, sizeof(header), p->footer.data_offset);
 	if (!rc)
-		rc = fill(io, p->header.table_offset, p->bat_bytes, 0xff);
+		rc = create_fill(io, p->header.table_offset, p->bat_bytes, 0xff);
 	if (!rc) /* batmaps, locators' rests, the slot */
-		rc = fill(io, after_bat, p->metadata_end - after_bat, 0);
+		rc = create_fill(io, after_bat, p->metadata_end - after_bat, 0);
 	if (!rc && p->batmap) {
 		plan_batmap_header(p, batmap);
 		rc = io_write(io, batmap, sizeof(batmap), p->batmap_at);
@@ -152,7 +152,7 @@ static int zero_all(struct vhd_io *io, uint64_t bytes, const struct vhd_progress
 	while (!rc && done < bytes) {
 		uint64_t n = number_min(bytes - done, ZERO_BYTES);
 
-		rc = io->device ? io_zero(io, done, n) : fill(io, done, n, 0);
+		rc = io->device ? io_zero(io, done, n) : create_fill(io, done, n, 0);
 		done += n;
 		if (!rc && progress->step && progress->step(progress->arg, done, bytes))
 			rc = -VHD_E_CANCELLED;

@@ -17,6 +17,9 @@ VHD_MUST int create_sparse(struct vhd_io *io, const struct plan *plan, uint64_t 
 VHD_MUST int create_sparse_file(const char *path, const struct plan *plan, bool force,
 				struct vhd_error *err);
 
+/* Write @length bytes of value @byte.  0 or -errno. */
+VHD_MUST int create_fill(struct vhd_io *io, uint64_t offset, uint64_t length, uint8_t byte);
+
 /* A random id; now, in VHD seconds. */
 void create_id(uint8_t id[VHD_UUID_BYTES]);
 uint32_t create_now(void);

@@ -72,6 +72,7 @@ static const struct error_row rows[] = {
 	ROW(DIFFERENT) = { "different", "contents differ", EXIT_DIFFERENT },
 	ROW(AZURE) = { "azure", "the target platform would refuse this image", EUCLEAN },
 	ROW(KEY) = { "key", "the wrong key, or none that can be used", EINVAL },
+	ROW(JOURNAL) = { "journal", "journal is damaged, or of another image", EUCLEAN },
 	/* space is lost, nothing is wrong: a note */
 	ROW(DELTA) = { "delta", "no delta, or corrupted on its way", EUCLEAN },
 	ROW(LEAKED) = { "leaked", "space that nothing refers to", 0 },

@@ -172,9 +172,12 @@ static void batmap_params(const struct vhd_image *img, struct map_params *p)
 						 map_bytes);
 	p->batmap_bounded = img->size != img->footer.current_size;
 	p->batmap_alternate = batmap_alternate(img, map_bytes);
-	/* free, but not for blocks */
-	if (p->batmap_alternate)
-		p->metadata_end = number_max(p->metadata_end, p->batmap_alternate + map_bytes);
+	if (p->batmap_alternate) { /* neither a block nor the end footer may come to lie there */
+		uint64_t end = p->batmap_alternate + map_bytes;
+
+		p->metadata_end = number_max(p->metadata_end, end);
+		p->end_of_data = number_max(p->end_of_data, end);
+	}
 	memcpy(p->batmap_header, img->batmap_raw, sizeof(p->batmap_header));
 }
 
@@ -209,10 +212,11 @@ int image_open_map(struct vhd_image *img, bool writable, uint64_t cache_bytes)
 		.align = last <= VHD_BAT_LAST,
 		.data_start = img->data_start,
 		.data_end = img->file_bytes,
-		.end_of_data = image_end_of_data(img),
-		.metadata_end = metadata_end(img),
+		.end_of_data = number_max(image_end_of_data(img), img->keep),
+		.metadata_end = number_max(metadata_end(img), img->keep),
 		.footer_offset = img->footer_offset,
 		.append_only = img->problems != 0,
+		.no_reuse = img->no_reuse,
 		.bad_blocks = img->bad,
 		.bad_count = img->bad_count,
 		.cache_bytes = cache_bytes,

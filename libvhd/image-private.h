@@ -4,26 +4,13 @@
  *   image-survey.c  the BAT in one pass: totals only
  *   image-load.c    the BAT: faults, the read-only map
  *   image-write.c   making fit for writing; reserve, flush, final shape
+ *   image-move.c    blocks given other places or given back
  */
 #ifndef VHD_IMAGE_PRIVATE_H
 #define VHD_IMAGE_PRIVATE_H
 
 #include "image.h"
 
-struct image_region {
-	uint64_t offset, length;
-};
-#define IMAGE_REGIONS_MAX (5 + VHD_LOCATORS)
-
-/* All metadata structures of a sparse image; returns their number.  Of locators their texts, or
- * with @rooms what is reserved for them: a claim, not to be held against blocks. */
-unsigned image_regions(const struct vhd_image *image, bool rooms, struct image_region *out);
-
-/* The whole table in order, @count entries from @first on at a time, until one says stop. */
-#define IMAGE_WALK_STOP 1
-typedef int image_piece_fn(void *arg, uint32_t first, const uint8_t *raw, uint32_t count);
-VHD_MUST int image_walk_table(struct vhd_image *image, image_piece_fn *piece, void *arg,
-			      struct vhd_error *err);
 struct bat_shape image_bat_shape(const struct vhd_image *image);
 /* Bytes behind the real footer hide it from the end of the file: look for it where the last
  * block ends, by the totals. */

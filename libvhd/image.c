@@ -8,6 +8,7 @@
 #include "image.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -20,6 +21,7 @@
 #include "error.h"
 #include "growth.h"
 #include "image-private.h"
+#include "journal.h"
 #include "locator.h"
 #include "plan.h"
 
@@ -89,8 +91,22 @@ static bool looks_split(const char *name)
 	return access(sibling, F_OK) == 0;
 }
 
+/* A fixed image whose growth was interrupted may end in nothing; then a note stands beside it. */
+static bool was_growing(const struct vhd_io *io)
+{
+	char beside[PATH_MAX];
+
+	return !io->device && journal_default_path(io->name, beside) == 0 &&
+	       access(beside, F_OK) == 0;
+}
+
 static int no_footer(const struct vhd_io *io, const struct footers *f, struct vhd_error *err)
 {
+	if (f->end_rc == -VHD_E_NOT_VHD && was_growing(io))
+		return error_at(err, -VHD_E_POISONED, f->end_offset,
+				"cannot open '%s': a resize was interrupted; to undo it: vhd-util "
+				"revert -n '%s'",
+				io->name, io->name);
 	if (f->end_rc == -VHD_E_NOT_VHD && looks_split(io->name))
 		return error_set(err, -VHD_E_SPLIT,
 				 "cannot open '%s': it is the first part of a split image (.v01 "
@@ -342,9 +358,10 @@ static int open_sparse(struct vhd_image *img, unsigned flags, struct vhd_error *
 	return 0;
 }
 
-static int refuse_poisoned(const struct vhd_image *img, struct vhd_error *err)
+static int refuse_poisoned(const struct vhd_image *img, const struct footers *f,
+			   struct vhd_error *err)
 {
-	return error_at(err, -VHD_E_POISONED, img->footer_offset,
+	return error_at(err, -VHD_E_POISONED, f->end_offset,
 			"cannot open '%s': a journalled resize is under way or was interrupted; to "
 			"undo it: vhd-util revert -n '%s' -j JOURNAL",
 			img->io->name, img->io->name);
@@ -353,6 +370,7 @@ static int refuse_poisoned(const struct vhd_image *img, struct vhd_error *err)
 static int open_vhd(struct vhd_image *img, unsigned flags, struct vhd_error *err)
 {
 	struct footers f;
+	bool poisoned;
 	int rc;
 
 	if (img->file_bytes < VHD_FOOTER_BYTES - 1)
@@ -363,16 +381,18 @@ static int open_vhd(struct vhd_image *img, unsigned flags, struct vhd_error *err
 	rc = read_footers(img->io, img->file_bytes, &f);
 	if (rc < 0)
 		return error_system(err, rc, "read", img->io->name);
+	/* one is enough, whatever the rest of the metadata looks like meanwhile */
+	poisoned = !f.end_rc && f.end.poisoned;
+	if (f.end_rc || footer_is_sparse(&f.end)) /* else the bytes at 0 are a guest's */
+		poisoned |= !f.copy_rc && f.copy.poisoned;
+	if (poisoned && !(flags & IMAGE_ALLOW_POISONED))
+		return refuse_poisoned(img, &f, err);
 	rc = choose(img, &f, flags, err);
 	if (rc < 0)
 		return rc;
 	img->type = (enum vhd_type)img->footer.type;
 	img->size = img->footer.current_size;
-	if (img->footer.poisoned) {
-		img->problems |= IMAGE_POISONED;
-		if (!(flags & IMAGE_ALLOW_POISONED))
-			return refuse_poisoned(img, err);
-	}
+	img->problems |= poisoned ? IMAGE_POISONED : 0;
 	return footer_is_sparse(&img->footer) ? open_sparse(img, flags, err) :
 						check_fixed(img, err);
 }
@@ -422,6 +442,20 @@ int image_open(struct vhd_io *io, unsigned flags, struct vhd_image **out, struct
 		nanosleep(&pause, NULL);
 		rc = open_once(io, flags, out, err);
 	}
+	return rc;
+}
+
+int image_reopen(struct vhd_image **image, struct vhd_error *err)
+{
+	struct vhd_io *io = (*image)->io;
+	int rc;
+
+	(*image)->io = NULL;
+	image_close(*image);
+	*image = NULL;
+	rc = open_once(io, 0, image, err);
+	if (rc < 0)
+		io_close(io);
 	return rc;
 }
 

@@ -60,6 +60,8 @@ struct vhd_image {
 	struct vhd_map *map; /* owned */
 	bool writing;
 	bool early_bitmaps; /* set before image_begin_write: see map.h; for servers */
+	bool no_reuse;	    /* likewise; for who moves blocks */
+	uint64_t keep;	    /* likewise: bytes; new blocks lie behind, the file is not cut below */
 	uint32_t *bad;	    /* owned: blocks whose entries are at fault, sorted */
 	uint32_t bad_count;
 	bool batmap_lies;    /* a bit is set for a block that is not allocated */
@@ -121,6 +123,10 @@ VHD_MUST int image_may_write(struct vhd_image *image, uint64_t cache_bytes, stru
 VHD_MUST int image_begin_write(struct vhd_image *image, uint64_t cache_bytes,
 			       struct vhd_error *err);
 
+/* Open the image again on the same io, with its locks: its metadata was changed underneath.  What
+ * the map has not flushed is forgotten.  On failure *image is closed and NULL. */
+VHD_MUST int image_reopen(struct vhd_image **image, struct vhd_error *err);
+
 /* The disk is to have @size bytes, more than its footers say, at most what the block table has
  * entries for: blocks up to there can be reserved, in entries where nobody looks
  * until image_store_footers has written that size.  Before image_load. */
@@ -142,6 +148,18 @@ VHD_MUST int image_flush(struct vhd_image *image, struct vhd_error *err);
 /* map_quiesce: the file gets its final shape.  The image may be written on. */
 VHD_MUST int image_finish(struct vhd_image *image, struct vhd_error *err);
 
+/* As map_move, waiting included.  Returns 1, 0 (there is no such block) or negative. */
+VHD_MUST int image_move(struct vhd_image *image, uint32_t block, uint64_t to, uint64_t *from,
+			uint64_t *place, struct vhd_error *err);
+VHD_MUST int image_moved(struct vhd_image *image, uint32_t block, struct vhd_error *err);
+void image_move_cancel(struct vhd_image *image, uint32_t block, int lost);
+/* As map_free of whole blocks, waiting included.  Returns how many were there. */
+VHD_MUST int image_free(struct vhd_image *image, uint32_t block, uint32_t count,
+			struct vhd_error *err);
+/* Flush, and let all that follows from it come to its end: places that blocks have left are
+ * punched and may be given to others. */
+VHD_MUST int image_settle(struct vhd_image *image, struct vhd_error *err);
+
 /* Perform one operation of a map on @io. */
 int image_perform(struct vhd_io *io, const struct map_io *op);
 
@@ -150,6 +168,22 @@ int image_perform(struct vhd_io *io, const struct map_io *op);
 /* End of the last byte that any metadata uses, locator data included; and of blocks.  After
  * image_load or image_survey. */
 uint64_t image_end_of_data(const struct vhd_image *image);
+struct image_region {
+	uint64_t offset, length;
+};
+#define IMAGE_REGIONS_MAX (5 + VHD_LOCATORS)
+
+/* All metadata structures of a sparse image; returns their number.  Of locators their texts, or
+ * with @rooms what is reserved for them: a claim, not to be held against blocks. */
+unsigned image_regions(const struct vhd_image *image, bool rooms, struct image_region *out);
+
+/* The whole block table in order, @count entries (big-endian) from @first on at a time, until one
+ * says stop. */
+#define IMAGE_WALK_STOP 1
+typedef int image_piece_fn(void *arg, uint32_t first, const uint8_t *raw, uint32_t count);
+VHD_MUST int image_walk_table(struct vhd_image *image, image_piece_fn *piece, void *arg,
+			      struct vhd_error *err);
+
 /* Is [offset, offset + length) free of metadata structures (footers, header, BAT, batmap,
  * locators) and, after image_load, of blocks below the lowest one? */
 bool image_is_free(const struct vhd_image *image, uint64_t offset, uint64_t length);

@@ -193,7 +193,7 @@ int map_free(struct vhd_map *map, struct map_req *req)
 	uint64_t end = req->sector + req->count, first, last;
 	int freed = 0;
 
-	assert(map->p.writable && !map->p.has_parent);
+	assert(map->p.writable);
 	if (!number_within(req->sector, req->count, map->p.size_sectors))
 		return -VHD_E_RANGE;
 	map->need = 0;

@@ -6,7 +6,7 @@
  *     └──► map_move_cancel                                  │ the new one  entry      (ORDER 10)
  *
  * What was durable must not get lost on the way: the copy is on the storage before any commit
- * may name it (ORDER 20), and the old place is given up only after a commit that names the new one.
+ * may name it (ORDER 23), and the old place is given up only after a commit that names the new one.
  * A crash leaves the block where it was, or where it went; the other of the two places
  * belongs to nobody then.
  */

@@ -112,8 +112,9 @@ void map_written(struct vhd_map *map, const struct map_req *req);
 void map_cancel(struct vhd_map *map, const struct map_req *req);
 
 /* Give blocks back: all that lie wholly inside [req->sector, +count), the disk's partial last
- * one too if the range reaches its end.  Images without a parent only.  Returns the number
- * of those that were allocated; from now on lookups answer EXT_ZERO for them and writes take
+ * one too if the range reaches its end.  Where there is a parent the caller vouches that
+ * the same is below.  Returns the number
+ * of those that were allocated; from now on lookups answer EXT_ZERO (EXT_BELOW) for them and writes take
  * new positions; durable with the next map_flush.  The old positions are punched and used
  * again as ORDER 10 allows.
  * -EAGAIN: writes to a block are in flight, metadata is not in memory, or too much waits for

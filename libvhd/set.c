@@ -7,12 +7,13 @@
  */
 #include "set.h"
 
+#include <limits.h>
+
+#include "confine.h"
 #include "error.h"
 #include "image.h"
 #include "io-file.h"
-#include "lock.h"
-
-#define LOCK_WAIT_MS 5000
+#include "revert.h"
 
 static int set_hidden(struct vhd_image *img, uint8_t value, struct vhd_error *err)
 {
@@ -53,19 +54,15 @@ static int begin(struct vhd_image *img, bool dry_run, struct vhd_error *err)
 int set_field(const char *path, enum vhd_field field, uint8_t value, bool dry_run,
 	      struct vhd_error *err)
 {
-	struct vhd_io *io = NULL;
+	char name[PATH_MAX];
 	struct vhd_image *img;
-	int rc = io_file_open(path, IO_FILE_WRITE, &io, err);
+	int rc = confine_real_name(path, name);
 
 	if (rc < 0)
+		return error_system(err, rc, "open", path);
+	rc = revert_open(name, IO_FILE_WRITE, LOCK_SET, 0, NULL, &img, err);
+	if (rc < 0)
 		return rc;
-	rc = lock_take(io, LOCK_SET, NULL, LOCK_WAIT_MS, NULL, err);
-	if (!rc)
-		rc = image_open(io, 0, &img, err);
-	if (rc < 0) {
-		io_close(io);
-		return rc;
-	}
 	if (field == VHD_FIELD_MARKER)
 		rc = refuse_marker(img, err);
 	if (!rc)

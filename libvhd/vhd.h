@@ -67,6 +67,7 @@ enum vhd_errnum {
 	VHD_E_AZURE,	     /* a target platform would refuse this image */
 	VHD_E_KEY,	     /* the wrong key, or none that can be used */
 	VHD_E_DELTA,	     /* no delta, or corrupted on its way */
+	VHD_E_JOURNAL,	     /* resize journal damaged, or of another image */
 	VHD_E_LEAKED,	     /* space that nothing refers to */
 	VHD_E_CANCELLED,     /* the caller's progress function said stop */
 	VHD_E_LAST = VHD_E_CANCELLED,
@@ -419,6 +420,33 @@ VHD_API VHD_MUST int vhd_delta_apply(const char *source, const char *parent, con
 				     struct vhd_apply_result *result, struct vhd_error *err);
 /* How much of a delta that becomes @path has arrived; 0: nothing. */
 VHD_API VHD_MUST int vhd_delta_arrived(const char *path, uint64_t *bytes, struct vhd_error *err);
+/* resize */
+struct vhd_resize_options {
+	uint64_t size;	     /* virtual bytes, a multiple of 512 */
+	const char *journal; /* NULL: none.  A file or device that holds what it was, until done */
+	bool fast;	     /* only within the room that the metadata has */
+	bool cut_data;	     /* smaller: lose data behind the new end */
+	bool dry_run;	     /* all checks, but change nothing */
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_resize_result {
+	uint64_t old_size, new_size;	     /* bytes */
+	uint64_t moved_blocks, freed_blocks; /* dry run: moved, as far as it is known */
+	bool metadata_moved;
+};
+VHD_API VHD_MUST int vhd_resize(const char *path, const struct vhd_resize_options *options,
+				struct vhd_resize_result *result, struct vhd_error *err);
+
+/* Undo a resize that was interrupted, by its journal: of this library or of the predecessor's
+ * tools.  @journal NULL: ".FILE.journal" beside the image.  It is removed when all is done. */
+struct vhd_revert_result {
+	bool reverted;	   /* else there was nothing to undo */
+	uint64_t old_size; /* of the disk, bytes: as it is now */
+	uint64_t restored; /* bytes put back */
+};
+VHD_API VHD_MUST int vhd_revert(const char *path, const char *journal, bool dry_run,
+				struct vhd_revert_result *result, struct vhd_error *err);
 
 enum vhd_format { VHD_FORMAT_AUTO, VHD_FORMAT_RAW, VHD_FORMAT_FIXED, VHD_FORMAT_DYNAMIC };
 enum vhd_target { VHD_FOR_ANY, VHD_FOR_AZURE, VHD_FOR_HYPERV, VHD_FOR_XEN, VHD_FOR_VPC };

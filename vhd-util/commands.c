@@ -16,6 +16,8 @@ static const struct command *const commands[] = {
 	&command_modify,
 	&command_rebase,
 	&command_relink,
+	&command_resize,
+	&command_revert,
 	&command_coalesce,
 	&command_delta,
 	&command_convert,

@@ -79,6 +79,7 @@ void scene_begin(struct scene *s, unsigned long long seed)
 	empty(s->next);
 	s->depth = 0;
 	s->raw_base = false;
+	s->shrunk = false;
 }
 
 void scene_end(struct scene *s)
@@ -233,6 +234,7 @@ void scene_expect(const struct scene *s, const char *path, bool raw, const uint8
 
 struct findings {
 	enum scene_state state;
+	bool shrunk;
 	bool wrong;
 };
 
@@ -242,11 +244,15 @@ static void on_finding(void *arg, const struct vhd_finding *f)
 
 	if (f->code == -VHD_E_LEAKED ? all->state != SCENE_CLEAN : f->severity == VHD_NOTE)
 		return;
+	if (all->shrunk && f->code == -VHD_E_HEADER_FIELD && f->severity == VHD_WARNING)
+		return;
 	/* a growth whose size was kept, but not its footer */
-	if (all->state == SCENE_CUT &&
+	if (all->state == SCENE_RESIZED && f->code == -VHD_E_FOOTERS_DIFFER)
+		return;
+	if (all->state >= SCENE_CUT &&
 	    (f->code == -VHD_E_FOOTER_MISSING || f->code == -VHD_E_TRAILING))
 		return;
-	if (all->state == SCENE_CUT && f->severity == VHD_WARNING &&
+	if (all->state >= SCENE_CUT && f->severity == VHD_WARNING &&
 	    (f->code == -VHD_E_FOOTERS_DIFFER || f->code == -VHD_E_BATMAP))
 		return;
 	fprintf(stderr, "%s: severity %d, %s: %s\n", f->file, f->severity, vhd_error_name(f->code),
@@ -256,7 +262,7 @@ static void on_finding(void *arg, const struct vhd_finding *f)
 
 void scene_check(const struct scene *s, const char *path, enum scene_state state, const char *when)
 {
-	struct findings found = { .state = state };
+	struct findings found = { .state = state, .shrunk = s->shrunk };
 	struct vhd_check_options o = { .parents_too = true,
 				       .bitmaps = true,
 				       .ignore_timestamps = true,

@@ -22,6 +22,7 @@ struct scene {
 	char now[96], cut[96], next[96];
 	unsigned depth;
 	bool raw_base;
+	bool shrunk;		    /* a disk may be smaller than its parent's */
 	uint64_t size;		    /* of all disks */
 	uint8_t *data[SCENE_DEPTH]; /* owned: what each level contains */
 	/* counted over all seeds */
@@ -64,7 +65,12 @@ void scene_expect(const struct scene *s, const char *path, bool raw, const uint8
 		  const char *when);
 /* What `check` of an image and its parents may find: nothing; leaked space, which a cut may
  * leave for good; and what the next writer mends: footers and batmap caught between two writes. */
-enum scene_state { SCENE_CLEAN, SCENE_MENDED, SCENE_CUT };
+enum scene_state {
+	SCENE_CLEAN,
+	SCENE_MENDED,
+	SCENE_CUT,
+	SCENE_RESIZED, /* cut while the size changed: the footers may differ in that */
+};
 void scene_check(const struct scene *s, const char *path, enum scene_state state, const char *when);
 
 void scene_copy(const char *from, const char *to);

@@ -1,0 +1,82 @@
+/* grow.c - see grow.h */
+#include "grow.h"
+
+#include <string.h>
+
+#include "base/number.h"
+#include "bitmap.h"
+#include "error.h"
+#include "geometry.h"
+
+/* Spare entries that are not empty were left by something we do not know. */
+static int check_spare(struct vhd_image *img, uint64_t old, struct vhd_error *err)
+{
+	uint64_t first = number_div_up(old, img->header.block_size);
+
+	for (uint64_t block = first; block < img->blocks; block++) {
+		uint32_t entry;
+		int rc = image_bat_entry(img, (uint32_t)block, &entry, err);
+
+		if (rc < 0)
+			return rc;
+		if (entry != VHD_BAT_UNUSED)
+			return error_value(
+				err, -VHD_E_BAT_ENTRY, img->header.table_offset + block * 4,
+				VHD_BAT_UNUSED, entry,
+				"cannot enlarge '%s': the table entry of block %llu, beyond the "
+				"end of the disk, is %u and not empty; see vhd-util check",
+				img->io->name, (unsigned long long)block, entry);
+	}
+	return 0;
+}
+
+/* What somebody left in the last block behind the end of the disk would come to light. */
+static int clear_tail(struct vhd_image *img, uint64_t old, struct vhd_error *err)
+{
+	uint64_t in = old % img->header.block_size;
+	uint32_t entry;
+	int rc;
+
+	if (!in)
+		return 0;
+	rc = image_bat_entry(img, (uint32_t)(old / img->header.block_size), &entry, err);
+	if (rc < 0 || entry == VHD_BAT_UNUSED)
+		return rc;
+	rc = io_zero(img->io,
+		     ((uint64_t)entry + bitmap_sectors(img->block_sectors)) * VHD_SECTOR + in,
+		     img->header.block_size - in);
+	if (!rc)
+		rc = io_sync(img->io);
+	return rc < 0 ? error_system(err, rc, "write", img->io->name) : 0;
+}
+
+int grow_begin(struct vhd_image *img, uint64_t old, struct vhd_error *err)
+{
+	int rc = check_spare(img, old, err);
+
+	return rc < 0 ? rc : clear_tail(img, old, err);
+}
+
+/* The published algorithm rounds down, and qemu takes these two creators at that word: for
+ * them a size between two geometries gets the one that means "ask the size". */
+static struct vhd_geometry geometry_of(const struct vhd_footer *f, uint64_t size)
+{
+	struct vhd_geometry g = geometry_for(size / VHD_SECTOR);
+	uint64_t chs = (uint64_t)g.cylinders * g.heads * g.sectors_per_track * VHD_SECTOR;
+	bool by_chs = !memcmp(f->creator_app, "vpc ", 4) || !memcmp(f->creator_app, "qemu", 4);
+
+	if (by_chs && chs != size)
+		g = (struct vhd_geometry){ 65535, 16, 255 };
+	return g;
+}
+
+int grow_end(struct vhd_image *img, struct vhd_error *err)
+{
+	struct vhd_geometry g = geometry_of(&img->footer, img->size);
+
+	img->footer.current_size = img->size;
+	img->footer.cylinders = g.cylinders;
+	img->footer.heads = g.heads;
+	img->footer.sectors_per_track = g.sectors_per_track;
+	return image_store_footers(img, err);
+}

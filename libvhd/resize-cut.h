@@ -1,0 +1,14 @@
+/* resize-cut.h - what a disk would lose that becomes smaller */
+#ifndef VHD_RESIZE_CUT_H
+#define VHD_RESIZE_CUT_H
+
+#include "mover.h"
+
+/* Is anything but zero at or behind byte @size of the disk, as its readers see it (what a parent
+ * has there counts)?  Refuses then (-VHD_E_RANGE), naming the first byte.  Loads the image. */
+VHD_MUST int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents);
+
+/* Free the blocks that lie wholly behind @size.  @m has begun.  Adds to *freed. */
+VHD_MUST int cut_free(struct mover *m, uint64_t size, uint64_t *freed);
+
+#endif

@@ -1,0 +1,298 @@
+/* resize.c - disks made larger or smaller
+ *
+ *   larger:   a longer table, if there are not enough entries (resize-room) ──► what is new reads as
+ *             zero ──► the size in the footers
+ *   smaller:  nothing but zeros is cut, or it was told to ──► blocks behind the end freed ──► the
+ *             size in the footers ──► a table that is as long as it has to be, if it was before
+ *
+ * Each step leaves an image that needs nothing: a crash anywhere leaves the old size or the new
+ * one, and maybe blocks that have been moved already.  So there is no journal to play back; where
+ * one is asked for it says what the size was, so that `revert` can return to it.  Only a fixed
+ * image that becomes larger needs that itself.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "base/number.h"
+#include "below.h"
+#include "error.h"
+#include "grow.h"
+#include "journal-note.h"
+#include "journal.h"
+#include "resize-cut.h"
+#include "resize-fixed.h"
+#include "resize-room.h"
+
+#define EXTENTS 64
+
+struct resize {
+	struct mover m;
+	const struct vhd_resize_options *o;
+	struct vhd_resize_result *result;
+	struct room room;
+	struct below *below; /* whose data the old end hides; or NULL */
+	uint64_t old;
+	bool exact; /* the table has no spare entries */
+	struct vhd_error *err;
+};
+
+static bool is_sparse(const struct resize *r)
+{
+	return footer_is_sparse(&r->m.img->footer);
+}
+
+static uint32_t entries_for(const struct resize *r, uint64_t size)
+{
+	return (uint32_t)number_div_up(size, r->m.img->header.block_size);
+}
+
+static int check_size(const char *path, uint64_t size, struct vhd_error *err)
+{
+	if (!size || size % VHD_SECTOR)
+		return error_set(err, -VHD_E_ARGUMENT,
+				 "cannot resize '%s' to %llu bytes: the size must be a multiple of "
+				 "512, and not 0",
+				 path, (unsigned long long)size);
+	if (size > VHD_SIZE_MAX)
+		return error_set(err, -VHD_E_TOO_BIG,
+				 "cannot resize '%s' to %llu bytes: VHD ends at 2040 GiB "
+				 "(2190433320960 bytes)",
+				 path, (unsigned long long)size);
+	return 0;
+}
+
+/* ── larger ── */
+
+/* With a key the rest of the last block cannot be made to read as zero. */
+static int refuse_cipher(struct resize *r)
+{
+	const struct vhd_image *img = r->m.img;
+	uint32_t entry;
+	int rc;
+
+	if (!img->has_batmap || img->batmap_header.keyhash != 1 ||
+	    !(r->old % img->header.block_size))
+		return 0;
+	rc = image_bat_entry(r->m.img, entries_for(r, r->old) - 1, &entry, r->err);
+	if (rc < 0 || entry == VHD_BAT_UNUSED)
+		return rc;
+	return error_set(r->err, -VHD_E_ENCRYPTED,
+			 "cannot enlarge '%s': it is encrypted, and its last block is not whole; "
+			 "copy it to a larger image",
+			 img->io->name);
+}
+
+static int plan_larger(struct resize *r)
+{
+	struct vhd_image *img = r->m.img;
+	uint32_t entries = entries_for(r, r->o->size);
+	int rc = refuse_cipher(r);
+
+	if (!rc && image_has_parent(img))
+		rc = below_open(img, &r->o->parents, &r->below, r->err);
+	if (rc < 0)
+		return rc;
+	if (r->below && below_size(r->below) <= r->old) {
+		below_close(r->below);
+		r->below = NULL;
+	}
+	if (entries <= img->header.max_entries)
+		return 0;
+	if (r->o->fast)
+		return error_set(
+			r->err, -ENOSPC,
+			"cannot resize '%s' to %llu bytes: its metadata has room for %llu only; "
+			"without -f blocks are moved to make room",
+			img->io->name, (unsigned long long)r->o->size,
+			(unsigned long long)img->header.max_entries * img->header.block_size);
+	return room_plan(img, entries, &r->room, r->err);
+}
+
+/* What a parent has behind the old end must not come to light: zeros over it. */
+static int hide_range(struct resize *r, uint64_t at, uint64_t end)
+{
+	struct vhd_image *img = r->m.img;
+
+	while (at < end) {
+		struct map_req req = { .sector = at / VHD_SECTOR,
+				       .count = (end - at) / VHD_SECTOR };
+		struct map_ext ext[EXTENTS];
+		int n = image_reserve(img, &req, ext, EXTENTS, r->err), rc = 0;
+
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n && !rc; i++)
+			rc = io_zero(img->io, ext[i].file_sector * VHD_SECTOR,
+				     ext[i].count * VHD_SECTOR);
+		if (rc < 0) {
+			image_cancel(img, &req);
+			return error_system(r->err, rc, "resize", img->io->name);
+		}
+		image_written(img, &req);
+		at += req.count * VHD_SECTOR;
+	}
+	return 0;
+}
+
+static int hide(struct resize *r)
+{
+	uint64_t end = r->below ? number_min(below_size(r->below), r->o->size) : 0;
+	int rc = 0;
+
+	for (uint64_t at = r->old; !rc && at < end;) {
+		uint64_t n = end - at;
+		bool zero;
+
+		rc = below_zero(r->below, at, &n, &zero, r->err);
+		if (!rc && !zero)
+			rc = hide_range(r, at, at + n);
+		at += n;
+	}
+	return rc;
+}
+
+static int larger(struct resize *r)
+{
+	struct mover *m = &r->m;
+	int rc;
+
+	if (r->room.entries) {
+		rc = mover_lock(m, LOCK_MOVE);
+		if (!rc)
+			rc = mover_begin(m, 0);
+		if (!rc)
+			rc = room_make(m, &r->room);
+		r->result->metadata_moved = !rc;
+		r->result->moved_blocks = m->moved;
+		if (rc < 0)
+			return rc;
+	}
+	image_grow(m->img, r->o->size);
+	rc = mover_begin(m, 0);
+	if (!rc)
+		rc = grow_begin(m->img, r->old, r->err);
+	if (!rc)
+		rc = hide(r);
+	rc = mover_end(m, rc);
+	return rc < 0 ? rc : grow_end(m->img, r->err);
+}
+
+/* ── smaller ── */
+
+static int smaller(struct resize *r)
+{
+	struct mover *m = &r->m;
+	int rc = mover_begin(m, 0);
+
+	if (!rc)
+		rc = cut_free(m, r->o->size, &r->result->freed_blocks);
+	rc = mover_end(m, rc);
+	if (!rc) /* as if it had just been enlarged: footers that differ then mean nothing */
+		rc = grow_begin(m->img, r->o->size, r->err);
+	if (rc < 0)
+		return rc;
+	m->img->size = r->o->size;
+	rc = grow_end(m->img, r->err);
+	if (rc < 0 || !r->exact)
+		return rc;
+	/* readers that want a table of just the right length had one */
+	rc = mover_reopen(m);
+	if (!rc)
+		rc = room_plan(m->img, entries_for(r, r->o->size), &r->room, r->err);
+	if (!rc)
+		rc = mover_begin(m, 0);
+	if (!rc)
+		rc = room_make(m, &r->room);
+	if (rc == -ENOSPC) /* on a device: then it has spare entries */
+		rc = 0;
+	r->result->moved_blocks = m->moved;
+	return rc;
+}
+
+/* ── the whole ── */
+
+static int plan(struct resize *r)
+{
+	struct vhd_image *img = r->m.img;
+
+	r->old = img->size;
+	r->result->old_size = r->old;
+	r->result->new_size = r->o->size;
+	if (r->o->size == r->old)
+		return 0;
+	if (is_sparse(r))
+		r->exact = img->header.max_entries == entries_for(r, r->old);
+	if (r->o->size > r->old)
+		return is_sparse(r) ? plan_larger(r) : fixed_room(&r->m, r->o->size);
+	if (r->o->fast)
+		return error_set(r->err, -VHD_E_ARGUMENT,
+				 "cannot make '%s' smaller in place (-f): leave that option out",
+				 img->io->name);
+	return r->o->cut_data ? 0 : cut_check(&r->m, r->o->size, &r->o->parents);
+}
+
+static int work(struct resize *r)
+{
+	if (!is_sparse(r))
+		return fixed_resize(&r->m, r->o->size);
+	if (r->o->size == r->old) /* at most a footer is restored */
+		return mover_begin(&r->m, 0);
+	return r->o->size > r->old ? larger(r) : smaller(r);
+}
+
+/* Notes of what was, and the work between.  A fixed image that becomes larger has one at the
+ * default place, whatever else: see journal-note.h. */
+static int work_noted(struct resize *r)
+{
+	struct vhd_image *img = r->m.img;
+	struct journal_facts was = { img->footer, img->footer_offset, r->o->size };
+	struct journal_note asked = { .path = NULL }, beside = { .path = NULL };
+	char path[PATH_MAX];
+	int rc = 0;
+
+	if (r->o->journal)
+		rc = journal_note_make(&asked, r->o->journal, &was, r->err);
+	if (!rc && !is_sparse(r) && r->o->size > r->old && !img->io->device) {
+		rc = journal_default_path(img->io->name, path);
+		if (rc < 0)
+			error_system(r->err, rc, "resize", img->io->name);
+		else
+			rc = journal_note_make(&beside, path, &was, r->err);
+	}
+	if (!rc)
+		rc = work(r);
+	rc = journal_note_remove(&beside, rc, r->err);
+	return journal_note_remove(&asked, rc, r->err);
+}
+
+int vhd_resize(const char *path, const struct vhd_resize_options *o,
+	       struct vhd_resize_result *result, struct vhd_error *err)
+{
+	struct vhd_resize_result unused;
+	struct resize r = {
+		.m = { .verb = "resize", .progress = &o->progress, .err = err },
+		.o = o,
+		.result = result ? result : &unused,
+		.err = err,
+	};
+	int rc = check_size(path, o->size, err);
+
+	memset(r.result, 0, sizeof(*r.result));
+	if (rc < 0)
+		return rc;
+	rc = mover_open(&r.m, path, LOCK_SET);
+	if (!rc && r.m.img->size == o->size) /* the trace of the same command, interrupted */
+		image_accept_growth(r.m.img);
+	if (!rc && o->size < r.m.img->size)
+		rc = mover_lock(&r.m, LOCK_MOVE);
+	if (!rc)
+		rc = plan(&r);
+	r.result->moved_blocks = r.room.count;
+	if (!rc && !o->dry_run)
+		rc = work_noted(&r);
+	below_close(r.below);
+	room_release(&r.room);
+	mover_close(&r.m);
+	return rc;
+}
