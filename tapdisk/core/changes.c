@@ -35,6 +35,7 @@ struct changes {
 	bool grown;	/* the file does not know yet */
 	bool lost;
 	struct engine *engine; /* borrowed */
+	struct retry *retry;   /* borrowed */
 	struct engine_file *file;
 	void (*lost_told)(void *owner, const char *text);
 	void *owner;
@@ -139,7 +140,7 @@ int changes_open(const char *path, uint64_t size, struct changes **out, struct v
 	return 0;
 }
 
-int changes_start(struct changes *c, struct engine *engine,
+int changes_start(struct changes *c, struct engine *engine, struct retry *retry,
 		  void (*lost)(void *owner, const char *text), void *owner)
 {
 	struct engine_file_params p = {
@@ -150,6 +151,7 @@ int changes_start(struct changes *c, struct engine *engine,
 	};
 
 	c->engine = engine;
+	c->retry = retry;
 	c->lost_told = lost;
 	c->owner = owner;
 	return engine_file_open(engine, &p, &c->file);
@@ -241,23 +243,34 @@ static void commit(struct changes *c)
 	step(c);
 }
 
-/* It is over, well or not. */
-static void committed(struct changes *c)
+/* It is over, well, or not (@err), or for good. */
+static void committed(struct changes *c, int err)
 {
 	struct list over, *l;
 
 	list_init(&over);
 	list_splice(&over, &c->current);
 	c->busy = false;
-	if (c->lost)
+	if (c->lost || err)
 		list_splice(&over, &c->next);
 	else if (!list_empty(&c->next))
 		commit(c);
 	while ((l = list_pop(&over))) {
 		struct changes_wait *w = list_entry(l, struct changes_wait, link);
 
+		w->err = err;
 		w->done(w);
 	}
+}
+
+/* What was to be written is dirty again. */
+static void take_back(struct changes *c)
+{
+	uint64_t from = (c->io.offset - CBT_HEADER_BYTES) / PAGE_BYTES;
+
+	for (uint64_t p = from; p < c->page; p++)
+		c->dirty[p] = true;
+	c->any_dirty = true;
 }
 
 static void give_up(struct changes *c, int err)
@@ -274,10 +287,15 @@ static void stepped(struct engine_io *io)
 {
 	struct changes *c = list_entry(io, struct changes, io);
 
+	if (io->err == -ECANCELED && io->op == ENGINE_WRITE) {
+		take_back(c);
+		committed(c, -ECANCELED);
+		return;
+	}
 	if (io->err)
 		give_up(c, io->err);
 	if (io->err || io->op == ENGINE_SYNC)
-		committed(c);
+		committed(c, 0);
 	else
 		step(c);
 }
@@ -297,6 +315,7 @@ static void step(struct changes *c)
 		c->io.op = ENGINE_SYNC;
 	} else {
 		c->io.op = ENGINE_WRITE;
+		c->io.retry = c->retry; /* a sync has none: ORDER 5 */
 		c->io.buf = c->bits + from * PAGE_BYTES;
 		c->io.offset = CBT_HEADER_BYTES + from * PAGE_BYTES;
 		c->io.length = number_min(to * PAGE_BYTES, c->bytes) - from * PAGE_BYTES;

@@ -2,8 +2,9 @@
  *
  *   open ──start──► logging: mark, wait ──stop──► end ──► free
  *
- * Bits live in memory, and in the file from the next wait() on.  A log that cannot be written is
- * given up: the disk goes on, and the file, whose flag is 0, vouches for nothing.
+ * Bits live in memory, and in the file from the next wait() on.  Writes that fail are tried again
+ * with the disk's patience; a log that cannot be written is given up: the disk goes on, and the
+ * file, whose flag is 0, vouches for nothing.
  */
 #ifndef TAPDISK_CHANGES_H
 #define TAPDISK_CHANGES_H
@@ -19,7 +20,7 @@ VHD_MUST int changes_open(const char *path, uint64_t size, struct changes **out,
 			  struct vhd_error *err);
 
 /* Loop's thread.  @lost is called when the log cannot be written; text for people. */
-VHD_MUST int changes_start(struct changes *changes, struct engine *engine,
+VHD_MUST int changes_start(struct changes *changes, struct engine *engine, struct retry *retry,
 			   void (*lost)(void *owner, const char *text), void *owner);
 
 /* These bytes will be written now.  The range lies inside the disk. */
@@ -29,6 +30,7 @@ struct changes_wait { /* caller's, until done() */
 	struct list link;
 	void (*done)(struct changes_wait *wait);
 	void *owner;
+	int err; /* 0, or -ECANCELED: the retry was told to abort, wait again later */
 };
 /* Until what was marked before is durable.  False: it is, or the log is lost; done() is not called.
  * Else done() is called later, never before this returns. */

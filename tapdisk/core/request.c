@@ -286,7 +286,7 @@ static void logged(struct changes_wait *wait)
 {
 	struct request *req = wait->owner;
 
-	over(req->vbd, req, 0);
+	over(req->vbd, req, wait->err);
 }
 
 /* Does its answer say that what was written is durable? */

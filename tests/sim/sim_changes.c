@@ -449,7 +449,8 @@ static void make_logs(void)
 
 static void open_vbd(void)
 {
-	struct vbd_params p = { .minor = 0, .name = "d" };
+	static const uint64_t patience[] = { 0, 20000000, RETRY_FOREVER };
+	struct vbd_params p = { .minor = 0, .name = "d", .retry_ns = patience[below(3)] };
 	struct disk_params params = { 0 };
 	char spec[32];
 
@@ -479,7 +480,7 @@ static void play(void)
 	make_logs();
 	open_vbd();
 	while (rounds--) {
-		sim_faults(chance(25) ? 20 : 0);
+		sim_faults(chance(70) ? 0 : chance(50) ? 20 : 500);
 		sim_sync_faults(chance(50));
 		for (uint64_t n = below(300); n; n--) {
 			if (chance(50))
