@@ -386,6 +386,21 @@ static void vouch(struct log *log)
 	log->flag = true;
 }
 
+/* A job holds the disk for a while: what waits for the storage is taken back. */
+static void hold_and_release(void)
+{
+	begin_op(NULL);
+	vbd_hold(s.vbd, 0, &s.op);
+	if (wait_op() < 0)
+		die("it cannot be held: %s", s.op.err.text);
+	for (uint64_t n = below(6); n; n--) {
+		if (chance(30))
+			cut();
+		step();
+	}
+	vbd_release(s.vbd);
+}
+
 static void pause_and_go_on(void)
 {
 	char spec[32];
@@ -485,6 +500,8 @@ static void play(void)
 		for (uint64_t n = below(300); n; n--) {
 			if (chance(50))
 				ask();
+			if (chance(1))
+				hold_and_release();
 			step();
 		}
 		pause_and_go_on();
