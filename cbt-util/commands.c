@@ -1,10 +1,10 @@
 /* commands.c - cbt-util: changed-block logs made, asked, changed and merged */
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uuid/uuid.h>
 
 #include "cli/command.h"
 #include "cli/print.h"
@@ -62,6 +62,24 @@ static const struct command cbt_create_command = {
 
 /* ── set ── */
 
+/* 32 digits of hex, in groups of 8, 4, 4, 4 and 12 between dashes. */
+static bool parse_uuid(const char *text, uint8_t out[16])
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (unsigned k = 0; k < 32; k++, text++) {
+		const char *digit;
+
+		if ((k == 8 || k == 12 || k == 16 || k == 20) && *text++ != '-')
+			return false;
+		digit = *text ? strchr(digits, tolower((unsigned char)*text)) : NULL;
+		if (!digit)
+			return false;
+		out[k / 2] = (uint8_t)(out[k / 2] << 4 | (digit - digits));
+	}
+	return !*text;
+}
+
 /* 1 given, 0 not given, -1 after the usage error. */
 static int take_uuid(const struct arguments *args, const char *name, uint8_t out[16])
 {
@@ -69,7 +87,7 @@ static int take_uuid(const struct arguments *args, const char *name, uint8_t out
 
 	if (!text)
 		return 0;
-	if (!uuid_parse(text, out))
+	if (parse_uuid(text, out))
 		return 1;
 	usage_error("--%s: '%s' is no UUID", name, text);
 	return -1;
@@ -80,7 +98,7 @@ static int run_set(struct arguments *args)
 	const char *path = arguments_image(args), *flag;
 	struct vhd_error err = { 0 };
 	struct cbt_change change = { 0 };
-	uint8_t parent[16], child[16];
+	uint8_t parent[16] = { 0 }, child[16] = { 0 };
 	uint64_t size;
 	bool consistent;
 	int rc;

@@ -61,7 +61,11 @@ check_status 0 "$C" set -n log -s 1T --dry-run
 check_out 65536 "$C" get log -s
 
 # wrong arguments
-check_status 22 "$C" set -n log -p not-an-id
+for id in not-an-id "${A%1}" "${A}1" "${A/-/}" "${A/6/g}" "{$A}" ''; do
+	check_status 22 "$C" set -n log -p "$id"
+done
+check_out '' "$C" set -n log -p "${A^^}"
+check_out "$A" "$C" get log -p
 check_status 22 "$C" set -n log -f 2
 check_status 22 "$C" set -n log
 check_status 22 "$C" set -n log -s 0
