@@ -62,6 +62,13 @@ static void hash_grow(struct vhd_map *map)
 	free(old);
 }
 
+/* Will something have to go soon?  Until then nobody needs to know who was used last, and keeping
+ * the lists in that order touches more memory than a lookup. */
+static bool fills(const struct vhd_map *map)
+{
+	return map->memory > map->memory_bound / 4 * 3;
+}
+
 static bool longer_than(const struct list *head, unsigned n)
 {
 	const struct list *l = head->next;
@@ -270,7 +277,7 @@ int table_entry(struct vhd_map *map, uint32_t block, uint32_t *entry)
 	page = table_page(map, block);
 	if (!page)
 		return table_start_page(map, block / MAP_PAGE_ENTRIES);
-	if (!page->pins) { /* used now */
+	if (!page->pins && fills(map)) { /* used now */
 		list_remove(&page->lru);
 		list_append(&map->pages_clean, &page->lru);
 	}
@@ -301,7 +308,7 @@ int table_bits(struct vhd_map *map, uint32_t block, uint32_t entry, struct map_b
 		map->need = map_ticket(WAIT_BITS, block);
 		return MAP_NEED;
 	}
-	if (!b->fresh && !b->dirty && !b->frozen && !b->writers) { /* used now */
+	if (!b->fresh && !b->dirty && !b->frozen && !b->writers && fills(map)) { /* used now */
 		list_remove(&b->link);
 		list_append(&map->blocks_clean, &b->link);
 	}

@@ -75,7 +75,9 @@ struct cell *cells_find(struct cells *cells, uint32_t index)
 	struct cell_page *page = cells->directory[index / VIEW_PAGE_CELLS];
 	struct cell *cell = page ? page->cells[index % VIEW_PAGE_CELLS] : NULL;
 
-	if (cell && cells->lru.prev != &cell->lru) {
+	/* who was used last matters when something must go soon; until then it would cost more
+	 * lines of memory than the lookup */
+	if (cell && cells->memory > cells->bound / 4 * 3) {
 		list_remove(&cell->lru);
 		list_append(&cells->lru, &cell->lru);
 	}
