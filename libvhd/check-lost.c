@@ -20,19 +20,14 @@
 
 #define PAD_SECTORS (VHD_ALIGN / VHD_SECTOR)
 
-/* Positions of blocks that follow each other, modulo their distance: two kinds of writers. */
-struct grid {
-	uint32_t distance; /* 0: none is known */
-	uint32_t first;	   /* modulo that */
-};
-
+/* Positions of blocks that follow each other, modulo their distance: there are two kinds of writers,
+ * and where few blocks are known either may have been at work. */
 struct doubts {
 	struct check *c;
 	enum { DOUBTS_ALL, DOUBTS_CUT, DOUBTS_TRUSTED, DOUBTS_JUDGE } pass;
 	uint32_t distances[2]; /* packed, and with data on pages */
 	uint32_t rests[2];
 	bool holds[2], any;
-	struct grid grid;
 	struct judge judge;
 };
 
@@ -40,12 +35,14 @@ static void start_grid(struct doubts *d)
 {
 	d->any = false;
 	d->holds[0] = d->holds[1] = true;
-	d->grid = (struct grid){ 0 };
 }
 
 static bool on_grid(const struct doubts *d, uint32_t entry)
 {
-	return d->grid.distance && entry % d->grid.distance == d->grid.first;
+	for (unsigned i = 0; d->any && i < 2; i++)
+		if (d->holds[i] && entry % d->distances[i] == d->rests[i])
+			return true;
+	return false;
 }
 
 static void collect(struct doubts *d, uint32_t entry)
@@ -74,13 +71,6 @@ static void collect_by_footer(struct doubts *d)
 	collect(d, (uint32_t)(end - stride));
 	/* and the first one begins behind the metadata, with a footer and a slot between */
 	d->holds[0] &= first % d->distances[0] == d->rests[0];
-}
-
-static void settle_grid(struct doubts *d)
-{
-	for (unsigned i = 0; d->any && i < 2; i++)
-		if (d->holds[i] && !d->grid.distance)
-			d->grid = (struct grid){ d->distances[i], d->rests[i] };
 }
 
 static int doubt(struct doubts *d, uint32_t block, uint32_t entry)
@@ -161,8 +151,7 @@ static int explain_by_cut(struct doubts *d)
 	struct check *c = d->c;
 	int rc = check_walk_table(c, doubt_piece, d);
 
-	settle_grid(d);
-	if (rc < 0 || !d->grid.distance)
+	if (rc < 0 || !d->any)
 		return rc;
 	memset(c->damaged, 0, c->entries / (VHD_SECTOR / 4) / 8 + 1);
 	d->pass = DOUBTS_CUT;
@@ -189,12 +178,29 @@ int check_doubts(struct check *c)
 		rc = check_walk_table(c, doubt_piece, &d);
 	if (!d.any)
 		collect_by_footer(&d);
-	settle_grid(&d);
 	d.pass = DOUBTS_JUDGE;
 	if (!rc)
 		rc = check_walk_table(c, doubt_piece, &d);
 	judge_end(&d.judge);
 	return rc;
+}
+
+/* ── who keeps a place that two claim ── */
+
+int check_overlap_loses(const struct check *c, const struct check_fault *f)
+{
+	bool spare = f->block >= c->blocks, damaged = check_block_damaged(c, f->block);
+	bool other_spare, other_damaged;
+
+	if (c->found_entry != VHD_BAT_UNUSED)
+		return f->block == c->gone_block ? 1 : -1;
+	if (f->other == UINT32_MAX)
+		return 0;
+	other_spare = f->other >= c->blocks;
+	other_damaged = check_block_damaged(c, f->other);
+	if (spare != other_spare)
+		return spare ? 1 : -1;
+	return damaged == other_damaged ? 0 : damaged ? 1 : -1;
 }
 
 /* ── the block of a single lost entry ── */

@@ -201,6 +201,10 @@ VHD_MUST int check_find_block(struct check *c, const uint32_t *positions, size_t
 /* Both of @pair claim one place, all else is sound: fills in c->gone_block, too. */
 VHD_MUST int check_find_owner(struct check *c, const uint32_t *positions, size_t count,
 			      const uint32_t pair[2]);
+/* Of a CHECK_OVERLAP, once all faults are known: 1 the block gives way, -1 it keeps its place,
+ * 0 nobody knows: one behind the end of the disk gives way, and one in a damaged sector of the
+ * table. */
+int check_overlap_loses(const struct check *c, const struct check_fault *fault);
 /* Fills in c->torn_harmless. */
 VHD_MUST int check_torn(struct check *c);
 

@@ -27,25 +27,18 @@ static bool is_owner(const struct repair *r, uint32_t block)
 
 static enum repair_verdict judge_overlap(const struct repair *r, const struct check_fault *f)
 {
-	const struct check *c = &r->c;
-	bool spare = f->block >= c->blocks, damaged = check_block_damaged(c, f->block);
-	bool other_spare, other_damaged;
+	bool adopts = r->c.found_entry != VHD_BAT_UNUSED;
+	int loses = check_overlap_loses(&r->c, f);
 
 	if (is_owner(r, f->block))
 		return REPAIR_KEEP;
-	if (c->found_entry != VHD_BAT_UNUSED && !r->o->owner_count)
-		return f->block == c->gone_block ? REPAIR_ADOPT : REPAIR_KEEP;
-	if (f->other == UINT32_MAX)
-		return REPAIR_LEAVE;
-	if (is_owner(r, f->other))
+	if (f->other != UINT32_MAX && is_owner(r, f->other))
 		return REPAIR_DROP;
-	other_spare = f->other >= c->blocks;
-	other_damaged = check_block_damaged(c, f->other);
-	if (spare != other_spare)
-		return other_spare ? REPAIR_KEEP : r->o->drop_lost ? REPAIR_DROP : REPAIR_LEAVE;
-	if (damaged != other_damaged)
-		return other_damaged ? REPAIR_KEEP : r->o->drop_lost ? REPAIR_DROP : REPAIR_LEAVE;
-	return REPAIR_LEAVE;
+	if (loses > 0 && adopts && !r->o->owner_count)
+		return REPAIR_ADOPT;
+	if (loses > 0)
+		return r->o->drop_lost && !adopts ? REPAIR_DROP : REPAIR_LEAVE;
+	return loses < 0 ? REPAIR_KEEP : REPAIR_LEAVE;
 }
 
 /* Behind all others: what is there of it can stay. */

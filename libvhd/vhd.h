@@ -560,6 +560,31 @@ VHD_API VHD_MUST int vhd_repair(const char *path, const struct vhd_repair_option
 /* Put back what a repair changed, from the file that it left. */
 VHD_API VHD_MUST int vhd_repair_undo(const char *path, const char *backup, struct vhd_error *err);
 
+struct vhd_salvage_options {
+	/* What is likely but not proven is taken as well, and told as guessed: a footer that is
+	 * assumed, blocks by the order of their places, data under bits that mean nothing. */
+	bool guess;
+	bool backup_footer, end_footer; /* as for vhd_repair */
+	const char *parent; /* of a differencing image; needed where its header lost the id */
+	bool force;	    /* replace what is there */
+	bool dry_run;	    /* all but the writing */
+	struct vhd_progress progress;
+	/* Called for each range that is lost, or guessed, in order of the disk; may be NULL. */
+	void (*lost)(void *arg, const struct vhd_lost *lost);
+	void *arg;
+};
+struct vhd_salvage_result {
+	uint64_t size, data_bytes;
+	uint64_t lost_bytes, guessed_bytes;
+	uint64_t unnamed_blocks; /* in the file, of which nobody knows where they belong */
+	bool assumed;		 /* neither footer was valid: size and type are guessed */
+};
+/* Make a sound image of the same disk, its id and parent included, from what can be read of a
+ * damaged one, which is only read.  0 when that is made, whatever was lost: see the result. */
+VHD_API VHD_MUST int vhd_salvage(const char *source, const char *destination,
+				 const struct vhd_salvage_options *options,
+				 struct vhd_salvage_result *result, struct vhd_error *err);
+
 #ifdef __cplusplus
 }
 #endif

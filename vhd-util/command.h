@@ -23,6 +23,7 @@ extern const struct command command_relink;
 extern const struct command command_repair;
 extern const struct command command_resize;
 extern const struct command command_revert;
+extern const struct command command_salvage;
 extern const struct command command_scan;
 extern const struct command command_set;
 extern const struct command command_snapshot;

@@ -24,6 +24,7 @@ static const struct command *const commands[] = {
 	&command_copy,
 	&command_check,
 	&command_repair,
+	&command_salvage,
 	&command_scan,
 	&command_compare,
 	&command_key,

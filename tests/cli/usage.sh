@@ -16,7 +16,7 @@ check_status 22 "$U" querry -n v2.vhd
 grep -q "did you mean 'query'" err || fail "no suggestion: $(cat err)"
 [ "$(wc -l <err)" = 1 ] || fail "more than one line: $(cat err)"
 
-for c in create snapshot info query map read write set coalesce convert check repair scan compare; do
+for c in create snapshot info query map read write set coalesce convert check repair salvage scan compare; do
 	"$U" --help | grep -q "^  $c " || fail "--help does not list $c"
 	"$U" $c --help >out 2>err || fail "$c --help: $?"
 	[ -s err ] && fail "$c --help wrote to stderr"
