@@ -216,6 +216,7 @@ static void ask(void)
 {
 	static const enum request_op ops[] = { REQUEST_WRITE, REQUEST_WRITE, REQUEST_ZERO,
 					       REQUEST_TRIM };
+	static uint8_t bytes[2000];
 	struct slot *slot = &s.slots[below(SLOTS)];
 	uint64_t sectors = s.size / REQUEST_SECTOR, at = below(sectors);
 
@@ -235,6 +236,11 @@ static void ask(void)
 			(1 + below(number_min(sectors - at, chance(90) ? 300 : 900000))) *
 			REQUEST_SECTOR;
 		slot->req.flags = chance(20) ? REQUEST_FUA : 0;
+		if (chance(20)) { /* parts of sectors */
+			slot->req.offset = below(s.size - sizeof(bytes));
+			slot->req.length = 1 + below(sizeof(bytes));
+			slot->req.buf = bytes;
+		}
 	}
 	vbd_submit(s.vbd, &slot->req);
 }
