@@ -122,12 +122,13 @@ static json_t *limits(const struct vbd *vbd)
 
 json_t *stats_numbers(const struct vbd *vbd)
 {
+	const char *log = vbd_changed_log(vbd);
 	struct vbd_stats s;
 
 	vbd_get_stats(vbd, &s);
 	return json_pack(
 		"{s:o, s:[o, o], s:o, s:o, s:i, s:i, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-		"s:o, s:o}",
+		"s:o, s:o, s:o}",
 		"name", text(vbd_spec(vbd)), "secs",
 		integer(s.op[REQUEST_READ].bytes / REQUEST_SECTOR),
 		integer(s.op[REQUEST_WRITE].bytes / REQUEST_SECTOR), "images", images(vbd),
@@ -136,5 +137,6 @@ json_t *stats_numbers(const struct vbd *vbd)
 		"size", integer(vbd_size(vbd)), "held", integer(s.held), "throttled",
 		integer(s.throttled), "retries", integer(s.retries), "stalls", integer(s.stalls),
 		"stalled_ns", integer(s.stalled_ns), "flush_failures", integer(s.flush_failures),
-		"limits", limits(vbd), "ops", all_ops(&s));
+		"changed_log", log ? text(log) : json_null(), "limits", limits(vbd), "ops",
+		all_ops(&s));
 }

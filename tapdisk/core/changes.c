@@ -198,6 +198,11 @@ int changes_end(struct changes *c, struct vhd_error *err)
 	return rc;
 }
 
+bool changes_is_lost(const struct changes *c)
+{
+	return c->lost;
+}
+
 /* ── bits ── */
 
 void changes_mark(struct changes *c, uint64_t offset, uint64_t length)

@@ -23,6 +23,9 @@ VHD_MUST int changes_open(const char *path, uint64_t size, struct changes **out,
 VHD_MUST int changes_start(struct changes *changes, struct engine *engine, struct retry *retry,
 			   void (*lost)(void *owner, const char *text), void *owner);
 
+/* Was it given up? */
+bool changes_is_lost(const struct changes *changes);
+
 /* These bytes will be written now.  The range lies inside the disk. */
 void changes_mark(struct changes *changes, uint64_t offset, uint64_t length);
 

@@ -64,6 +64,11 @@ void vbd_log_stop(struct vbd *vbd)
 	vbd->changes = NULL;
 }
 
+const char *vbd_changed_log(const struct vbd *vbd)
+{
+	return vbd->changes && !changes_is_lost(vbd->changes) ? vbd->log : NULL;
+}
+
 void vbd_log_tell(struct vbd *vbd)
 {
 	if (vbd->step.log_err.code)

@@ -84,6 +84,8 @@ uint64_t vbd_pauses(const struct vbd *vbd);
 uint64_t vbd_size(const struct vbd *vbd);     /* bytes; 0 without image */
 struct disk *vbd_disk(const struct vbd *vbd); /* borrowed, until paused or closed; may be NULL */
 bool vbd_read_only(const struct vbd *vbd);
+/* The log of changed blocks that it writes now; NULL: none, or given up. */
+const char *vbd_changed_log(const struct vbd *vbd);
 void vbd_watch(struct vbd *vbd, struct vbd_watcher *w);
 void vbd_unwatch(struct vbd *vbd, struct vbd_watcher *w);
 /* Tell all watchers. */

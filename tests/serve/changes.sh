@@ -29,6 +29,8 @@ new_disk "vhd:$T/leaf.vhd" -C one.log
 flag one.log 0
 says one.log
 check_out "pid=$pid minor=$minor state=0x0 args=vhd:$T/leaf.vhd" tap-ctl list
+[ "$(tap-ctl stats -p "$pid" -m "$minor" | python3 -c 'import json, sys
+print(json.load(sys.stdin)["changed_log"])')" = "$T/one.log" ] || fail "stats do not name the log"
 # reads and flushes mark nothing; writes, zeroes and trims each block that they touch
 io 'read 0 1M' flush
 says one.log
@@ -87,6 +89,7 @@ tap-ctl pause -p "$pid" -m "$minor" && tap-ctl unpause -p "$pid" -m "$minor" -c 
 io "write $((9 * K)) 512" flush
 says two.log 0 5 6
 flag two.log 1
+tap-ctl stats -p "$pid" -m "$minor" | grep -q '"changed_log": null' || fail "stats name a log"
 end_disk
 
 # create; growth; a live snapshot goes on with the same log; close
