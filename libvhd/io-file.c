@@ -313,6 +313,14 @@ void io_file_set_name(struct vhd_io *io, char *name)
 	io->name = name;
 }
 
+int io_file_replace(struct vhd_io *io, struct vhd_io *fresh)
+{
+	int rc = dup3(io_file_fd(fresh), io_file_fd(io), O_CLOEXEC) < 0 ? -errno : 0;
+
+	io_close(fresh);
+	return rc;
+}
+
 int io_file_sync_directory(const char *path)
 {
 	CLEANUP_FREE char *directory = strdup(path);

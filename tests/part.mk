@@ -47,7 +47,7 @@ $(TAPDISK_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(TAP
 # the world of the NBD tests
 $(filter $(BUILD)/tests/tapdisk/check_nbd_%,$(TAPDISK_TESTS)): $(call obj,$(wildcard tests/tapdisk/nbd-*.c))
 # the world of the core's and the drivers' tests
-$(patsubst %,$(BUILD)/tests/tapdisk/check_%,vbd drivers): $(call obj,tests/tapdisk/vbd-world.c)
+$(patsubst %,$(BUILD)/tests/tapdisk/check_%,vbd drivers reopen): $(call obj,tests/tapdisk/vbd-world.c)
 # and of the control tests
 $(filter $(BUILD)/tests/tapdisk/check_control%,$(TAPDISK_TESTS)): $(call obj,$(wildcard tests/tapdisk/control-*.c))
 # speed of a room alone, for `perf`
@@ -67,7 +67,7 @@ $(BUILD)/tests/xmsnap-steps: $(call obj,tests/serve/steps.c $(wildcard tapdisk/p
 
 # files are in memory there: tests/sim/store.c
 SIM_WRAP := atomic_temp create_id create_now create_sparse_file fchmod fchown fstat64 io_file_fd \
-	io_file_from_fd io_file_open io_file_set_name io_file_sync_directory link rename stat64 unlink
+	io_file_from_fd io_file_open io_file_replace io_file_set_name io_file_sync_directory link rename stat64 unlink
 $(SIM_TESTS): LDFLAGS_TEST = $(SIM_WRAP:%=-Wl,--wrap=%)
 $(SIM_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SIM_OBJ) $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)

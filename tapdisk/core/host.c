@@ -13,6 +13,7 @@
 #include "vbd-private.h"
 
 #define HOST_ROOM 512u
+#define REOPEN_NS UINT64_C(30000000000)
 
 static int open_image(struct host *host, const char *spec, const struct disk_params *params,
 		      struct disk **out, struct vhd_error *err)
@@ -23,9 +24,11 @@ static int open_image(struct host *host, const char *spec, const struct disk_par
 
 void host_init(struct host *host, struct loop *loop, struct engine *engine)
 {
-	*host = (struct host){
-		.loop = loop, .engine = engine, .open = open_image, .room = HOST_ROOM
-	};
+	*host = (struct host){ .loop = loop,
+			       .engine = engine,
+			       .open = open_image,
+			       .room = HOST_ROOM,
+			       .reopen_ns = REOPEN_NS };
 	list_init(&host->vbds);
 	list_init(&host->disks);
 	list_init(&host->waiting);

@@ -9,6 +9,7 @@ struct host {
 	struct engine *engine; /* borrowed */
 	struct list vbds;      /* of struct vbd, by minor: see host_next */
 	struct list disks;     /* running ones: peers of each other (driver.h) */
+	uint64_t reopen_ns;    /* files are opened anew when storage failed for so long; 0: never */
 	/* How images are opened: disk_open; tests have their own.  Blocking, any thread. */
 	int (*open)(struct host *host, const char *spec, const struct disk_params *params,
 		    struct disk **out, struct vhd_error *err);

@@ -247,6 +247,26 @@ void vbd_release(struct vbd *vbd)
 	vbd_again(vbd);
 }
 
+static void reopen_over(struct vbd_op *op)
+{
+	struct vbd *vbd = op->owner;
+
+	vbd->reopen_busy = false;
+}
+
+void vbd_too_long(void *owner)
+{
+	struct vbd *vbd = owner;
+
+	if (vbd->reopen_busy || vbd->op || !list_empty(&vbd->ops) || vbd->life != LIFE_RUNNING)
+		return; /* the next time, if need be */
+	vbd->reopen_busy = true;
+	prepare(&vbd->reopen_op);
+	vbd->reopen_op.done = reopen_over;
+	vbd->reopen_op.owner = vbd;
+	enqueue(vbd, &vbd->reopen_op, VBD_OP_REOPEN, 0);
+}
+
 /* ── made and freed ── */
 
 int vbd_new(struct host *host, const struct vbd_params *params, struct vbd **out)
@@ -279,6 +299,8 @@ int vbd_new(struct host *host, const struct vbd_params *params, struct vbd **out
 		rc = loop_timer_open(host->loop, lease_fired, vbd, &vbd->lease);
 	if (rc == 0)
 		rc = loop_timer_open(host->loop, request_tokens, vbd, &vbd->tokens);
+	if (rc == 0)
+		rc = loop_timer_open(host->loop, (void (*)(void *))vbd_again, vbd, &vbd->later);
 	if (rc < 0)
 		goto fail;
 	host_add(host, vbd);
@@ -300,6 +322,7 @@ void vbd_free(struct vbd *vbd)
 	loop_timer_close(vbd->deadline);
 	loop_timer_close(vbd->lease);
 	loop_timer_close(vbd->tokens);
+	loop_timer_close(vbd->later);
 	free(vbd->name);
 	free(vbd);
 }

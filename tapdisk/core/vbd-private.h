@@ -1,6 +1,8 @@
 /* vbd-private.h - what the files of the core share
  *
  *   vbd.c        life: open, close, pause, unpause, hold
+ *   vbd-work.c   what threads do for it
+ *   vbd-reopen.c files anew, when storage has failed for long
  *   vbd-ops.c    changes of life, one after the other, in time
  *   vbd-info.c   what others see: names, state, watchers, numbers, knobs
  *   request.c    a request's way to the disk and back: held, throttled, locked, its turn
@@ -48,7 +50,14 @@ enum vbd_gate {
 	GATE_OPEN,
 };
 
-enum vbd_op_kind { VBD_OP_OPEN, VBD_OP_CLOSE, VBD_OP_PAUSE, VBD_OP_UNPAUSE, VBD_OP_HOLD };
+enum vbd_op_kind {
+	VBD_OP_OPEN,
+	VBD_OP_CLOSE,
+	VBD_OP_PAUSE,
+	VBD_OP_UNPAUSE,
+	VBD_OP_HOLD,
+	VBD_OP_REOPEN, /* the core's own */
+};
 
 struct vbd_step { /* what a thread does for a VBD */
 	struct loop_work work;
@@ -56,6 +65,8 @@ struct vbd_step { /* what a thread does for a VBD */
 	const char *spec;	    /* to be opened */
 	struct disk *opened;	    /* result */
 	bool reused;		    /* opened is disk, unparked */
+	void *plan;		    /* to be reopened */
+	bool lost;		    /* result of that */
 	struct changes *changes;    /* to be ended before that */
 	const char *log;	    /* to be opened, or NULL */
 	char *log_new;		    /* owned; its name from then on, if log_given */
@@ -89,9 +100,11 @@ struct vbd {
 	struct vbd_op *op;     /* the one under way */
 	struct list ops;       /* waiting their turn */
 	struct loop_task task; /* advances life outside of anybody's calls */
-	struct loop_timer *deadline, *lease;
+	struct loop_timer *deadline, *lease, *later;
 	struct vbd_op lease_op;
 	bool lease_busy, leased;
+	struct vbd_op reopen_op;
+	bool reopen_busy;
 	uint64_t pauses;  /* so far */
 	bool backing_out; /* op was given up, the disk is still quiescing */
 	bool quiesced;	  /* answer of the disk has come */
@@ -144,7 +157,29 @@ void vbd_finish(struct vbd *vbd);
 void vbd_op_error(struct vbd_op *op, int code, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+static inline struct vbd_step *vbd_step_of(struct loop_work *work)
+{
+	return list_entry(work, struct vbd_step, work);
+}
+
+/* ── vbd-work.c: for vbd_step_start ── */
+void vbd_work_open(struct loop_work *work);  /* step.spec, or step.disk again if nothing changed */
+void vbd_work_close(struct loop_work *work); /* step.disk */
+void vbd_work_park(struct loop_work *work);  /* step.disk */
+
+/* ── vbd-reopen.c ── */
+bool vbd_can_reopen(const struct vbd *vbd);
+/* Nothing is with the disk.  Ends with vbd_finish, or tries later: vbd_again. */
+void vbd_reopen(struct vbd *vbd);
+
 /* ── vbd.c ── */
+/* One step at a time: the phase says so. */
+void vbd_step_start(struct vbd *vbd, void (*work)(struct loop_work *),
+		    void (*then)(struct vbd *vbd));
+/* The disk is stopped: everything held fails, and the op ends when it is closed. */
+void vbd_close_now(struct vbd *vbd);
+/* A struct retry_params.too_long; @owner: the VBD. */
+void vbd_too_long(void *owner);
 /* Begin vbd->op. */
 void vbd_begin(struct vbd *vbd);
 /* Nothing is with the disk any more. */

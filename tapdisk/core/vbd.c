@@ -54,8 +54,8 @@ static void step_done(struct loop_work *work)
 }
 
 /* One step at a time: the phase says so. */
-static void step_start(struct vbd *vbd, void (*work)(struct loop_work *),
-		       void (*then)(struct vbd *vbd))
+void vbd_step_start(struct vbd *vbd, void (*work)(struct loop_work *),
+		    void (*then)(struct vbd *vbd))
 {
 	vbd->phase = PHASE_WORK;
 	vbd->step.then = then;
@@ -66,77 +66,6 @@ static void step_start(struct vbd *vbd, void (*work)(struct loop_work *),
 		work(&vbd->step.work);
 		step_done(&vbd->step.work);
 	}
-}
-
-static struct vbd_step *step_of(struct loop_work *work)
-{
-	return list_entry(work, struct vbd_step, work);
-}
-
-static void work_open_disk(struct vbd_step *s, struct vbd *vbd)
-{
-	int rc;
-
-	s->opened = NULL;
-	s->reused = false;
-	if (s->disk && s->disk->ops->unpark && !strcmp(s->spec, vbd->spec)) {
-		rc = s->disk->ops->unpark(s->disk, &s->err);
-		s->err = (struct vhd_error){ 0 };
-		if (rc == 0) {
-			s->opened = s->disk;
-			s->reused = true;
-			return;
-		}
-	}
-	rc = vbd->host->open(vbd->host, s->spec, &vbd->params, &s->opened, &s->err);
-	if (rc < 0)
-		s->err.code = rc;
-}
-
-/* The log before a disk that is there already: a disk that was unparked can only be used or closed.
- * But a first one tells the size. */
-static void work_open(struct loop_work *work)
-{
-	struct vbd_step *s = step_of(work);
-	struct vbd *vbd = work->owner;
-	bool first = vbd->life == LIFE_OPENING;
-
-	s->opened = NULL;
-	s->log_opened = NULL;
-	if (s->log && !first)
-		vbd_log_open(s, vbd->size);
-	if (s->err.code)
-		return;
-	work_open_disk(s, vbd);
-	if (s->log && first && !s->err.code)
-		vbd_log_open(s, s->opened->size);
-	if (!s->err.code)
-		return;
-	vbd_log_drop(s);
-	vbd_log_end(s);
-	if (s->opened)
-		s->opened->ops->close(s->opened);
-	s->opened = NULL;
-}
-
-static void work_close(struct loop_work *work)
-{
-	struct vbd_step *s = step_of(work);
-
-	vbd_log_end(s);
-	if (s->disk)
-		s->disk->ops->close(s->disk);
-	s->disk = NULL;
-}
-
-static void work_park(struct loop_work *work)
-{
-	struct vbd_step *s = step_of(work);
-	int rc;
-
-	vbd_log_end(s);
-	rc = s->disk->ops->park(s->disk, &s->err);
-	s->err.code = rc;
 }
 
 /* ── a disk begins to serve ── */
@@ -219,7 +148,11 @@ static void open_failed(struct vbd *vbd)
 
 static void opened(struct vbd *vbd)
 {
-	struct retry_params p = { .time_ns = vbd->retry_ns, .stalled = vbd_stalled, .owner = vbd };
+	struct retry_params p = { .time_ns = vbd->retry_ns,
+				  .stalled = vbd_stalled,
+				  .long_ns = vbd->host->reopen_ns,
+				  .too_long = vbd_too_long,
+				  .owner = vbd };
 	struct vbd_step *s = &vbd->step;
 	struct disk *disk = s->opened;
 	int rc;
@@ -239,7 +172,7 @@ static void opened(struct vbd *vbd)
 	if (rc < 0) {
 		s->disk = disk;
 		vbd_log_drop(s);
-		step_start(vbd, work_close, open_failed);
+		vbd_step_start(vbd, vbd_work_close, open_failed);
 		return;
 	}
 	vbd->disk = disk;
@@ -278,7 +211,7 @@ static void begin_open(struct vbd *vbd)
 	vbd->step.spec = vbd->spec;
 	vbd->step.log = vbd->params.read_only ? NULL : vbd->log;
 	vbd->step.log_given = true;
-	step_start(vbd, work_open, opened);
+	vbd_step_start(vbd, vbd_work_open, opened);
 }
 
 /* ── draining and quiescing ── */
@@ -323,6 +256,10 @@ static void quiesced(void *arg, int err)
 
 void vbd_drained(struct vbd *vbd)
 {
+	if (vbd->op->kind == VBD_OP_REOPEN) {
+		vbd_reopen(vbd);
+		return;
+	}
 	if (vbd->life == LIFE_HOLDING) {
 		vbd->life = LIFE_HELD;
 		vbd->phase = PHASE_IDLE;
@@ -389,14 +326,14 @@ static void closed(struct vbd *vbd)
 }
 
 /* The point of no return. */
-static void close_now(struct vbd *vbd)
+void vbd_close_now(struct vbd *vbd)
 {
 	vbd->life = LIFE_CLOSING;
 	loop_timer_cancel(vbd->lease);
 	vbd_tell(vbd, VBD_NEWS_CLOSING);
 	request_fail_all(vbd);
 	vbd->step.disk = vbd->disk;
-	step_start(vbd, work_close, closed);
+	vbd_step_start(vbd, vbd_work_close, closed);
 }
 
 static void begin_close(struct vbd *vbd)
@@ -404,7 +341,7 @@ static void begin_close(struct vbd *vbd)
 	if (vbd->life == LIFE_RUNNING)
 		drain(vbd, LIFE_CLOSING);
 	else if (vbd->life == LIFE_PAUSED)
-		close_now(vbd);
+		vbd_close_now(vbd);
 	else
 		refuse(vbd, -EINVAL, "close");
 }
@@ -433,11 +370,11 @@ void vbd_after_quiesce(struct vbd *vbd)
 	vbd->disk->ops->stop(vbd->disk);
 	vbd_log_stop(vbd);
 	if (vbd->life == LIFE_CLOSING) {
-		close_now(vbd);
+		vbd_close_now(vbd);
 		return;
 	}
 	vbd->step.disk = vbd->disk;
-	step_start(vbd, work_park, parked);
+	vbd_step_start(vbd, vbd_work_park, parked);
 }
 
 /* ── unpause ── */
@@ -520,7 +457,7 @@ static void resumed(struct vbd *vbd)
 			vbd->disk = NULL; /* only close follows; the next try opens anew */
 		resume_failed(vbd, &err);
 		s->disk = disk;
-		step_start(vbd, work_close, spare_closed);
+		vbd_step_start(vbd, vbd_work_close, spare_closed);
 		return;
 	}
 	serve_again(vbd, disk);
@@ -530,7 +467,7 @@ static void resumed(struct vbd *vbd)
 	}
 	/* the op ends when the old one is gone: its place may be wanted by the next pause */
 	s->disk = old;
-	step_start(vbd, work_close, spare_closed);
+	vbd_step_start(vbd, vbd_work_close, spare_closed);
 }
 
 /* LIFE_RESUMING, the parked disk in vbd->disk or none.  @spec, @log NULL: the same. */
@@ -552,7 +489,7 @@ static void resume(struct vbd *vbd, const char *spec, const char *log)
 		vbd_finish(vbd);
 		return;
 	}
-	step_start(vbd, work_open, resumed);
+	vbd_step_start(vbd, vbd_work_open, resumed);
 }
 
 static void begin_unpause(struct vbd *vbd)
@@ -578,7 +515,9 @@ void vbd_begin(struct vbd *vbd)
 
 	if (vbd->op->err.code) /* no memory for what was asked */
 		vbd_finish(vbd);
-	else if (vbd->op->kind != VBD_OP_HOLD)
+	else if (vbd->op->kind == VBD_OP_REOPEN && !vbd_can_reopen(vbd))
+		vbd_finish(vbd);
+	else if (vbd->op->kind < VBD_OP_HOLD)
 		begins[vbd->op->kind](vbd);
 	else if (vbd->life != LIFE_RUNNING)
 		refuse(vbd, -EINVAL, "hold");

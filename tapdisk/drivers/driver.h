@@ -97,6 +97,14 @@ struct disk_ops {
 	/* Right after retry_abort; loop's thread.  Requests that wait for what another disk of the
 	 * process is doing complete with -ECANCELED too.  May be NULL. */
 	void (*abort)(struct disk *disk);
+	/* The storage has failed for long, descriptors may never heal: files are opened anew (reopen.h).
+	 * No request is with the disk.  Loop's thread: *plan for reopen, 0 or -ENOMEM; then reopen,
+	 * blocking, any thread; then reopen_end, loop's thread.  All NULL: no files. */
+	int (*reopen_begin)(struct disk *disk, void **plan);
+	int (*reopen)(void *plan, bool *lost, struct vhd_error *err);
+	void (*reopen_end)(void *plan);
+	/* Loop's thread, no request is with the disk: does it do nothing by itself either?  NULL: yes. */
+	bool (*is_idle)(const struct disk *disk);
 	/* Nothing is in flight.  Commit, final shape (ORDER 7).  done() once, maybe at once.  The disk
 	 * may be used on. */
 	void (*quiesce)(struct disk *disk, void (*done)(void *arg, int err), void *arg);

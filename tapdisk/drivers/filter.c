@@ -1,6 +1,9 @@
 /* filter.c - disks over another disk: opening, and passing on */
 #include "filter.h"
 
+#include <errno.h>
+#include <stdlib.h>
+
 #include "libvhd/error.h"
 
 static void completed(struct disk *below, struct request *req, int err)
@@ -63,6 +66,51 @@ void filter_abort(struct disk *disk)
 
 	if (below->ops->abort)
 		below->ops->abort(below);
+}
+
+struct filter_plan {
+	const struct disk_ops *ops; /* of the disk below */
+	void *plan;
+};
+
+int filter_reopen_begin(struct disk *disk, void **plan)
+{
+	struct disk *below = filter_of(disk)->below;
+	struct filter_plan *p = calloc(1, sizeof(*p));
+	int rc = p ? 0 : -ENOMEM;
+
+	if (!rc && below->ops->reopen_begin) {
+		p->ops = below->ops;
+		rc = below->ops->reopen_begin(below, &p->plan);
+	}
+	if (rc < 0)
+		free(p);
+	else
+		*plan = p;
+	return rc;
+}
+
+int filter_reopen(void *plan, bool *lost, struct vhd_error *err)
+{
+	const struct filter_plan *p = plan;
+
+	return p->ops ? p->ops->reopen(p->plan, lost, err) : 0;
+}
+
+void filter_reopen_end(void *plan)
+{
+	struct filter_plan *p = plan;
+
+	if (p->ops)
+		p->ops->reopen_end(p->plan);
+	free(p);
+}
+
+bool filter_is_idle(const struct disk *disk)
+{
+	const struct disk *below = ((const struct filter *)disk)->below;
+
+	return !below->ops->is_idle || below->ops->is_idle(below);
 }
 
 void filter_quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg)

@@ -22,6 +22,10 @@ VHD_MUST int filter_open(struct filter *f, const char *type, const char *argumen
 /* The rest of struct disk_ops: passed on to the disk below. */
 int filter_start(struct disk *disk, struct vhd_error *err);
 void filter_abort(struct disk *disk);
+int filter_reopen_begin(struct disk *disk, void **plan);
+int filter_reopen(void *plan, bool *lost, struct vhd_error *err);
+void filter_reopen_end(void *plan);
+bool filter_is_idle(const struct disk *disk);
 void filter_quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg);
 int filter_park(struct disk *disk, struct vhd_error *err);
 void filter_stop(struct disk *disk);

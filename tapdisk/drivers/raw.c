@@ -27,6 +27,7 @@
 #include "libvhd/error.h"
 #include "libvhd/io-file.h"
 #include "libvhd/lock.h"
+#include "reopen.h"
 #include "types.h"
 
 #define EXTENTS_MAX 64u /* file system calls for one STATUS */
@@ -290,6 +291,51 @@ static void close_disk(struct disk *disk)
 	free(d);
 }
 
+static int open_buffered(const struct vhd_io *io)
+{
+	char path[40];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", io_file_fd(io));
+	return open(path, (io->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+}
+
+/* ── files anew ── */
+
+struct raw_reopen {
+	struct reopen_item item;
+	int buffered_fd; /* borrowed */
+};
+
+static int reopen_begin(struct disk *disk, void **plan)
+{
+	struct raw_disk *d = raw_of(disk);
+	struct raw_reopen *r = calloc(1, sizeof(*r));
+
+	if (!r)
+		return -ENOMEM;
+	r->buffered_fd = d->buffered_fd;
+	r->item = (struct reopen_item){ .io = d->io,
+					.file = d->file,
+					.locked = true,
+					.role = d->disk.read_only ? LOCK_READ_TOP : LOCK_WRITE,
+					.wait_ms = d->lock_wait_ms };
+	*plan = r;
+	return 0;
+}
+
+static int reopen(void *plan, bool *lost, struct vhd_error *err)
+{
+	const struct raw_reopen *r = plan;
+	int rc = reopen_item(&r->item, lost, err);
+	int fd = rc || r->buffered_fd < 0 ? -1 : open_buffered(r->item.io);
+
+	if (fd >= 0) {
+		(void)dup3(fd, r->buffered_fd, O_CLOEXEC);
+		close(fd);
+	}
+	return rc;
+}
+
 static unsigned layers(const struct disk *disk, struct disk_layer_info *out, unsigned max)
 {
 	const struct raw_disk *d = (const struct raw_disk *)disk;
@@ -310,6 +356,9 @@ static const struct disk_ops raw_ops = {
 	.start = start,
 	.submit = submit,
 	.quiesce = quiesce,
+	.reopen_begin = reopen_begin,
+	.reopen = reopen,
+	.reopen_end = free,
 	.park = park,
 	.unpark = unpark,
 	.stop = stop,
@@ -375,7 +424,6 @@ int raw_disk_wrap(struct vhd_io *io, struct engine_file *file, const struct disk
 	struct raw_disk *d = calloc(1, sizeof(*d));
 	int fd = io_file_fd(io), flags, rc;
 	uint64_t size;
-	char path[40];
 
 	if (!d)
 		return error_system(err, -ENOMEM, "open", io->name);
@@ -399,10 +447,8 @@ int raw_disk_wrap(struct vhd_io *io, struct engine_file *file, const struct disk
 	d->disk.size = number_round_up(size, REQUEST_SECTOR);
 	probe(d, fd, size);
 	flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
-	if (flags >= 0 && (flags & O_DIRECT)) {
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		d->buffered_fd = open(path, (io->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
-	}
+	if (flags >= 0 && (flags & O_DIRECT))
+		d->buffered_fd = open_buffered(io);
 	*out = &d->disk;
 	return 0;
 }

@@ -9,6 +9,7 @@
  *   vhd-secret.c    encrypted images: buffers for ciphertext
  *   vhd-pump.c      operations: of requests (data) and of the maps (metadata)
  *   vhd-snapshot.c, vhd-resize.c   jobs on the running chain
+ *   vhd-reopen.c    its files anew, after the storage failed for long
  *
  * The chain is layers[0], the leaf, over the frozen ones; the leaf's map and the
  * view of the others say where data is (libvhd/map.h, view.h) and which metadata
@@ -225,5 +226,11 @@ void source_kick(struct vhd_layer *layer);
 /* Blocking, any thread; never started, or stopped.  NULL is fine. */
 void source_free(struct vhd_layer *layer);
 extern const struct disk_ops vhd_disk_ops;
+
+/* ── vhd-reopen.c: rows of struct disk_ops ── */
+int vhd_reopen_begin(struct disk *disk, void **plan);
+int vhd_reopen(void *plan, bool *lost, struct vhd_error *err);
+void vhd_reopen_end(void *plan);
+bool vhd_is_idle(const struct disk *disk);
 
 #endif

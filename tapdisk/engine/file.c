@@ -98,6 +98,19 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 	return 0;
 }
 
+void engine_file_renew(struct engine_file *file)
+{
+	int fd;
+
+	if (file->own_fd < 0)
+		return;
+	fd = reopen_buffered(file->fd);
+	if (fd < 0)
+		return; /* as good as it was */
+	(void)dup3(fd, file->own_fd, O_CLOEXEC);
+	close(fd);
+}
+
 void engine_file_close(struct engine_file *file)
 {
 	if (!file)

@@ -23,6 +23,7 @@
 
 #define DELAY_FIRST_NS UINT64_C(10000000)
 #define DELAY_MAX_NS   UINT64_C(1000000000)
+#define SOON_NS	       UINT64_C(10000000000)
 
 struct retry {
 	struct loop *loop;
@@ -36,7 +37,9 @@ struct retry {
 	uint64_t delay_ns, count;
 	int reason;
 	bool aborted;
-	unsigned epoch; /* > 0 */
+	unsigned epoch;			   /* > 0 */
+	uint64_t since_ns, told_ns;	   /* of the stall: begin, last too_long */
+	uint64_t carry_ns, carry_until_ns; /* retry_resume_stalled */
 };
 
 bool retry_is_transient(int err)
@@ -75,6 +78,14 @@ bool retry_is_transient(int err)
 
 /* ── states ── */
 
+/* When an operation that fails now for the first time began to fail. */
+static uint64_t since(const struct retry *retry)
+{
+	uint64_t now = loop_now_ns(retry->loop);
+
+	return now < retry->carry_until_ns ? retry->carry_ns : now;
+}
+
 static void begin_stall(struct retry *retry, int err)
 {
 	bool first = retry->reason == 0;
@@ -83,6 +94,8 @@ static void begin_stall(struct retry *retry, int err)
 	if (!first)
 		return;
 	retry->delay_ns = DELAY_FIRST_NS;
+	retry->told_ns = loop_now_ns(retry->loop);
+	retry->since_ns = since(retry);
 	if (retry->params.stalled)
 		retry->params.stalled(retry->params.owner, err);
 }
@@ -124,6 +137,8 @@ static void tried_done(struct engine_io *io)
 
 	io->done = io->retry_done;
 	retry->trying_count--;
+	if (!io->err)
+		retry->carry_until_ns = 0;
 	end_stall(retry);
 	io->done(io);
 }
@@ -131,9 +146,14 @@ static void tried_done(struct engine_io *io)
 static void fire(void *owner)
 {
 	struct retry *retry = owner;
+	uint64_t now = loop_now_ns(retry->loop);
 
 	retry->delay_ns = number_min(retry->delay_ns * 2, DELAY_MAX_NS);
 	retry_now(retry);
+	if (retry->params.long_ns && now - retry->told_ns >= retry->params.long_ns) {
+		retry->told_ns = now;
+		retry->params.too_long(retry->params.owner);
+	}
 }
 
 void retry_now(struct retry *retry)
@@ -158,7 +178,7 @@ bool retry_hold(struct retry *retry, struct engine_io *io, int err)
 	if (!again) {
 		if (retry->params.time_ns == 0)
 			return false;
-		io->since_ns = loop_now_ns(retry->loop);
+		io->since_ns = since(retry);
 		io->retry_done = io->done;
 		io->done = tried_done;
 	} else if (loop_now_ns(retry->loop) >= deadline(retry, io)) {
@@ -208,6 +228,13 @@ void retry_abort(struct retry *retry)
 		return;
 	list_splice(&retry->cancelled, &retry->waiting);
 	loop_defer(retry->loop, &retry->cancel);
+}
+
+void retry_resume_stalled(struct retry *retry)
+{
+	retry->carry_ns = retry->since_ns;
+	retry->carry_until_ns = loop_now_ns(retry->loop) + SOON_NS;
+	retry_resume(retry);
 }
 
 void retry_resume(struct retry *retry)

@@ -20,6 +20,9 @@ struct retry_params {
 	uint64_t time_ns; /* 0: report at once; RETRY_FOREVER */
 	/* The first operation begins to wait (@err: why), or the last one got through or gave up (0). */
 	void (*stalled)(void *owner, int err);
+	/* Some have failed for @long_ns (0: never told); again each time that has passed once more. */
+	uint64_t long_ns;
+	void (*too_long)(void *owner);
 	void *owner;
 };
 int retry_open(struct loop *loop, struct engine *engine, const struct retry_params *params,
@@ -33,6 +36,8 @@ void retry_now(struct retry *retry);
 void retry_abort(struct retry *retry);
 void retry_resume(struct retry *retry);
 bool retry_is_aborted(const struct retry *retry);
+/* As retry_resume; what fails again soon has failed since the stall that was aborted began. */
+void retry_resume_stalled(struct retry *retry);
 /* Changes with each abort.  An operation that carries the one it was submitted in is cancelled where
  * it fails in a later one, even if the retry was resumed: nobody waits for it any more. */
 unsigned retry_epoch(const struct retry *retry);

@@ -187,6 +187,11 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 	return 0;
 }
 
+void engine_file_renew(struct engine_file *file)
+{
+	(void)file;
+}
+
 void engine_file_close(struct engine_file *file)
 {
 	if (!file)

@@ -238,6 +238,7 @@ static void start(unsigned count)
 	sim_open(&s.rng, &s.loop, &s.engine);
 	host_init(&s.host, s.loop, s.engine);
 	s.host.open = open_chain;
+	s.host.reopen_ns = chance(50) ? 1 + below(2000000000) : 0;
 	s.count = count;
 	for (unsigned i = 0; i < count; i++) {
 		struct guest *g = &s.guests[i];

@@ -219,7 +219,7 @@ static int number(struct vhd_io *io)
 
 WRAP(int, io_file_fd, const struct vhd_io *io)
 {
-	return number((struct vhd_io *)io);
+	return used ? number((struct vhd_io *)io) : -1;
 }
 
 int __real_stat64(const char *path, struct stat *out);
@@ -326,6 +326,13 @@ WRAP(int, create_sparse_file, const char *path, const struct plan *plan, bool fo
 WRAP(void, io_file_set_name, struct vhd_io *io, char *name)
 {
 	mem_io_set_name(io, name);
+}
+
+WRAP(int, io_file_replace, struct vhd_io *io, struct vhd_io *fresh)
+{
+	(void)io;
+	io_close(fresh);
+	return fails() ? -errno : 0;
 }
 
 WRAP(int, io_file_sync_directory, const char *path)
