@@ -75,6 +75,7 @@ static const struct error_row rows[] = {
 	ROW(JOURNAL) = { "journal", "journal is damaged, or of another image", EUCLEAN },
 	/* space is lost, nothing is wrong: a note */
 	ROW(DELTA) = { "delta", "no delta, or corrupted on its way", EUCLEAN },
+	ROW(ARCHIVE) = { "archive", "no archive of a chain, or corrupted on its way", EUCLEAN },
 	ROW(LEAKED) = { "leaked", "space that nothing refers to", 0 },
 	ROW(CANCELLED) = { "cancelled", "cancelled", EXIT_CANCELLED },
 };

@@ -68,6 +68,7 @@ enum vhd_errnum {
 	VHD_E_KEY,	     /* the wrong key, or none that can be used */
 	VHD_E_DELTA,	     /* no delta, or corrupted on its way */
 	VHD_E_JOURNAL,	     /* resize journal damaged, or of another image */
+	VHD_E_ARCHIVE,	     /* no archive of a chain, or corrupted on its way */
 	VHD_E_LEAKED,	     /* space that nothing refers to */
 	VHD_E_CANCELLED,     /* the caller's progress function said stop */
 	VHD_E_LAST = VHD_E_CANCELLED,
@@ -420,6 +421,7 @@ VHD_API VHD_MUST int vhd_delta_apply(const char *source, const char *parent, con
 				     struct vhd_apply_result *result, struct vhd_error *err);
 /* How much of a delta that becomes @path has arrived; 0: nothing. */
 VHD_API VHD_MUST int vhd_delta_arrived(const char *path, uint64_t *bytes, struct vhd_error *err);
+
 /* resize */
 struct vhd_resize_options {
 	uint64_t size;	     /* virtual bytes, a multiple of 512 */
@@ -447,6 +449,38 @@ struct vhd_revert_result {
 };
 VHD_API VHD_MUST int vhd_revert(const char *path, const char *journal, bool dry_run,
 				struct vhd_revert_result *result, struct vhd_error *err);
+
+/* export and import: a whole chain as one stream */
+struct vhd_export_options {
+	bool gzip; /* compress it (also by suffix .gz or .tgz) */
+	bool force;
+	bool dry_run; /* all checks, but make nothing */
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_export_result {
+	unsigned images;
+	uint64_t bytes; /* not compressed; not of a dry run */
+};
+/* @destination "-": standard output.  A tar archive; see doc/format.md. */
+VHD_API VHD_MUST int vhd_export(const char *path, const char *destination,
+				const struct vhd_export_options *options,
+				struct vhd_export_result *result, struct vhd_error *err);
+
+struct vhd_import_options {
+	bool dry_run; /* verify it, make nothing */
+	struct vhd_progress progress;
+};
+struct vhd_import_result {
+	unsigned images;
+	unsigned relinked; /* of them those that had their parent elsewhere */
+	uint64_t bytes;	   /* not compressed */
+	char leaf[256];	   /* its name in the directory */
+};
+/* Makes @directory, new or empty, with the whole chain in it, or nothing. */
+VHD_API VHD_MUST int vhd_import(const char *source, const char *directory,
+				const struct vhd_import_options *options,
+				struct vhd_import_result *result, struct vhd_error *err);
 
 enum vhd_format { VHD_FORMAT_AUTO, VHD_FORMAT_RAW, VHD_FORMAT_FIXED, VHD_FORMAT_DYNAMIC };
 enum vhd_target { VHD_FOR_ANY, VHD_FOR_AZURE, VHD_FOR_HYPERV, VHD_FOR_XEN, VHD_FOR_VPC };

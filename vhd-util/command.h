@@ -12,6 +12,8 @@ extern const struct command command_convert;
 extern const struct command command_copy;
 extern const struct command command_create;
 extern const struct command command_delta;
+extern const struct command command_export;
+extern const struct command command_import;
 extern const struct command command_info;
 extern const struct command command_key;
 extern const struct command command_map;

@@ -20,6 +20,8 @@ static const struct command *const commands[] = {
 	&command_revert,
 	&command_coalesce,
 	&command_delta,
+	&command_export,
+	&command_import,
 	&command_convert,
 	&command_copy,
 	&command_check,

@@ -89,6 +89,61 @@ static int delta_apply(const struct job *j, struct vhd_error *err)
 			       scene_path(s.now, TARGET), &o, NULL, err);
 }
 
+/* ── a chain through an archive ── */
+
+static int export(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_export_options o = { .force = j->over };
+
+	return vhd_export(leaf(), scene_path(s.now, TARGET), &o, NULL, err);
+}
+
+/* Right or not there: what is there goes into a directory, and its leaf is looked at. */
+static void look_at_archive(const struct job *j, bool done, const char *when)
+{
+	struct vhd_import_options o = { 0 };
+	struct vhd_import_result r;
+	char to[256], path[600];
+	struct vhd_error err;
+	struct stat st;
+
+	if (stat(scene_path(s.now, TARGET), &st) < 0) {
+		if (done)
+			scene_die(&s, NULL, "%s: %s: no archive", j->name, when);
+		return;
+	}
+	if (j->over && !done) /* what was there before */
+		return;
+	snprintf(to, sizeof(to), "%s", scene_path(s.now, "unpacked"));
+	scene_must(&s, vhd_import(scene_path(s.now, TARGET), to, &o, &r, &err), &err, when);
+	snprintf(path, sizeof(path), "%s/%s", to, r.leaf);
+	scene_expect(&s, path, false, s.data[s.depth - 1], when);
+	scene_remove(to);
+}
+
+static int import(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_import_options o = { 0 };
+	static struct vhd_import_result r;
+
+	(void)j;
+	return vhd_import(scene_path(s.now, "chain.tar"), scene_path(s.now, TARGET), &o, &r, err);
+}
+
+static void look_at_directory(const struct job *j, bool done, const char *when)
+{
+	char path[600];
+
+	snprintf(path, sizeof(path), "%s/%u.vhd", scene_path(s.now, TARGET), s.depth - 1);
+	if (!access(path, F_OK))
+		scene_expect(&s, path, false, s.data[s.depth - 1], when);
+	else if (done || !access(scene_path(s.now, TARGET), F_OK))
+		scene_die(&s, NULL, "%s: %s: no chain", j->name, when);
+	if (!done && scene_count(s.now, "." TARGET "."))
+		scene_die(&s, NULL, "%s: %s: a directory is left", j->name, when);
+	scene_remove(scene_path(s.now, TARGET));
+}
+
 static void look_at_target(const struct job *j, bool done, const char *when)
 {
 	const uint8_t *wanted = j->run == create ? zeros : s.data[s.depth - 1];
@@ -469,6 +524,8 @@ static const struct job jobs[] = {
 	{ "delta create", delta_create, look_at_target, false, VHD_FORMAT_AUTO },
 	{ "delta create over", delta_create, look_at_target, true, VHD_FORMAT_AUTO },
 	{ "delta apply", delta_apply, look_at_target, false, VHD_FORMAT_AUTO },
+	{ "export", export, look_at_archive, false, VHD_FORMAT_AUTO },
+	{ "import", import, look_at_directory, false, VHD_FORMAT_AUTO },
 	{ "write", write_session, look_at_writes, false, VHD_FORMAT_AUTO },
 	{ "coalesce", coalesce, look_at_merge, false, VHD_FORMAT_AUTO },
 	{ "set hidden", set, look_at_leaf, false, VHD_FORMAT_AUTO },
@@ -576,6 +633,12 @@ static void play(const struct job *j, unsigned long long seed)
 			   vhd_delta_create(scene_level(s.now, 0), leaf(),
 					    scene_path(s.now, "delta"), &d, NULL, &err),
 			   &err, "delta");
+	}
+	if (j->run == import) {
+		struct vhd_export_options e = { 0 };
+
+		scene_must(&s, vhd_export(leaf(), scene_path(s.now, "chain.tar"), &e, NULL, &err),
+			   &err, "export");
 	}
 	scene_copy(s.now, s.next);
 	for (unsigned i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)

@@ -276,6 +276,25 @@ void scene_check(const struct scene *s, const char *path, enum scene_state state
 		scene_die(s, NULL, "%s: check of %s", when, path);
 }
 
+void scene_remove(const char *directory)
+{
+	empty(directory);
+	rmdir(directory);
+}
+
+unsigned scene_count(const char *directory, const char *prefix)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *e;
+	unsigned n = 0;
+
+	while (dir && (e = readdir(dir)))
+		n += !strncmp(e->d_name, prefix, strlen(prefix));
+	if (dir)
+		closedir(dir);
+	return n;
+}
+
 void scene_copy(const char *from, const char *to)
 {
 	DIR *dir = opendir(from);

@@ -73,6 +73,9 @@ enum scene_state {
 };
 void scene_check(const struct scene *s, const char *path, enum scene_state state, const char *when);
 
+/* A directory of files goes, if it is there; how many entries of @directory begin so. */
+void scene_remove(const char *directory);
+unsigned scene_count(const char *directory, const char *prefix);
 void scene_copy(const char *from, const char *to);
 
 /* Run @operation in "now" under power.h; @look is called for each of a few cuts after each
