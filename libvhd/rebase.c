@@ -98,7 +98,11 @@ static int compare_all(struct rebase *r, struct vhd_error *err)
 {
 	uint64_t sectors = vhd_size(r->old) / VHD_SECTOR, sector = 0;
 	struct map_ext ext[EXTENTS];
-	int rc = differ_init(&r->differ, r->old, r->parent.chain, err);
+	int rc;
+
+	r->parent.chain->key = vhd_key_get(r->o->key);
+	r->parent.chain->flags |= CHAIN_KEY_MAYBE; /* it may be clear */
+	rc = differ_init(&r->differ, r->old, r->parent.chain, err);
 
 	while (!rc && sector < sectors) {
 		int n = image_lookup(r->old->images[0], sector,
@@ -185,7 +189,7 @@ static int rebase(struct rebase *r, struct vhd_error *err)
 
 static int rebase_safely(struct rebase *r, struct vhd_error *err)
 {
-	struct vhd_open_options open = { .parents = r->o->parents };
+	struct vhd_open_options open = { .parents = r->o->parents, .key = r->o->key };
 	struct vhd_error close_err;
 	int rc, closed;
 

@@ -20,6 +20,7 @@
 #include "grow.h"
 #include "journal-note.h"
 #include "journal.h"
+#include "plan.h"
 #include "resize-cut.h"
 #include "resize-fixed.h"
 #include "resize-room.h"
@@ -47,6 +48,13 @@ static uint32_t entries_for(const struct resize *r, uint64_t size)
 	return (uint32_t)number_div_up(size, r->m.img->header.block_size);
 }
 
+static int too_big(const char *path, uint64_t size, struct vhd_error *err)
+{
+	plan_too_big(size, err);
+	error_prefix(err, "cannot resize '%s'", path);
+	return -VHD_E_TOO_BIG;
+}
+
 static int check_size(const char *path, uint64_t size, struct vhd_error *err)
 {
 	if (!size || size % VHD_SECTOR)
@@ -55,10 +63,7 @@ static int check_size(const char *path, uint64_t size, struct vhd_error *err)
 				 "512, and not 0",
 				 path, (unsigned long long)size);
 	if (size > VHD_SIZE_MAX)
-		return error_set(err, -VHD_E_TOO_BIG,
-				 "cannot resize '%s' to %llu bytes: VHD ends at 2040 GiB "
-				 "(2190433320960 bytes)",
-				 path, (unsigned long long)size);
+		return too_big(path, size, err);
 	return 0;
 }
 

@@ -318,6 +318,7 @@ VHD_API VHD_MUST int vhd_key_hash(const struct vhd_key *key, const uint8_t nonce
 
 /* rebase: another parent, the same contents */
 struct vhd_rebase_options {
+	struct vhd_key *key; /* of an encrypted image, and of its parents that are */
 	const char *parent;
 	bool raw_parent;
 	bool unsafe;  /* only vhd_modify: contents may change */

@@ -21,7 +21,7 @@ static void print_result(const char *path, const char *parent, const struct vhd_
 
 static int run_rebase(struct arguments *args)
 {
-	struct vhd_rebase_options o = { .parents = args->parents };
+	struct vhd_rebase_options o = { .parents = args->parents, .key = args->key };
 	const char *path = arguments_image(args);
 	struct vhd_rebase_result result;
 	struct vhd_error err = { 0 };
@@ -59,6 +59,7 @@ static const struct option_spec rebase_options[] = {
 	{ 'u', "unsafe", NULL, "compare and copy nothing: only the link changes" },
 	{ 'p', "progress", NULL, "show progress, even if stderr is no terminal" },
 	{ 0, "force", NULL, "even if the image is hidden" },
+	OPTION_KEY_FILE,
 	OPTION_PARENT_ROOT,
 	OPTION_JSON,
 	OPTION_DRY_RUN,

@@ -150,6 +150,27 @@ check_status 0 "$U" key -s -n p.vhd -k k256
 check_status 95 "$U" convert q.vhd no.raw
 check_status 22 "$U" convert q.vhd no.raw --key-file k256
 
+# another parent, another size
+check_status 0 "$U" copy p.vhd p2.vhd
+check_status 0 "$U" snapshot -n r.vhd -p p.vhd -e
+"$U" write p.vhd --offset 3M --key-file k256 <data && echo r | "$U" write r.vhd --offset 5M --key-file k256 || fail "write"
+"$U" convert r.vhd r.raw --key-file k256 || fail "convert"
+check_status 95 "$U" rebase r.vhd p2.vhd
+check_status 22 "$U" rebase r.vhd p2.vhd --key-file other
+check_status 0 "$U" rebase r.vhd p2.vhd --key-file k256
+check_status 0 "$U" compare r.vhd r.raw --key-file k256
+check_out "$(pwd -P)/p2.vhd" "$U" query -p r.vhd
+check_status 0 "$U" copy r.vhd r2.vhd
+check_status 0 "$U" rebase r.vhd clear.vhd --key-file k256 # over a clear one
+check_status 0 "$U" compare r.vhd r.raw --key-file k256
+for size in 20G 70M; do
+	check_status 0 "$U" resize r2.vhd --size $size
+	truncate -s $size r.raw
+	check_status 0 "$U" compare r2.vhd r.raw --key-file k256
+	check_out "" "$U" key -c r2.vhd -k k256
+	check_out "r2.vhd is valid" "$U" check -b r2.vhd
+done
+
 # what has a key leaves no core dump
 case $(cat /proc/sys/kernel/core_pattern) in
 \|* | /*) ;;

@@ -33,6 +33,7 @@ if "$U" --help | grep -q '^  resize '; then
 		# shellcheck disable=SC2086
 		check_status 34 "$U" resize -n small.vhd $size
 		check_err '2040 GiB'
+		check_err 'VHDX or qcow2'
 	done
 	cmp small.vhd before.vhd || fail "resize changed something"
 fi
