@@ -269,6 +269,24 @@ static int begin_flat(struct converter *c)
 	return rc < 0 ? error_system(c->err, rc, "write", c->io->name) : 0;
 }
 
+int convert_forget_footer(struct vhd_io *io, uint64_t size)
+{
+	static const uint8_t none[VHD_FOOTER_BYTES];
+	uint8_t old[VHD_FOOTER_BYTES];
+	uint64_t at;
+	int rc = io->device ? io_size(io, &at) : 0;
+
+	if (rc < 0 || !io->device)
+		return rc;
+	at = number_round_down(at, VHD_SECTOR) - VHD_FOOTER_BYTES;
+	if (at < size)
+		return 0;
+	rc = io_read(io, old, sizeof(old), at);
+	if (rc < 0 || (memcmp(old, VHD_COOKIE, 8) != 0 && memcmp(old, VHD_COOKIE_POISON, 8) != 0))
+		return rc;
+	return io_write(io, none, sizeof(none), at);
+}
+
 static int end_flat(struct converter *c)
 {
 	uint8_t footer[VHD_FOOTER_BYTES];
@@ -276,8 +294,10 @@ static int end_flat(struct converter *c)
 	int rc;
 
 	c->result->file_bytes = at;
-	if (c->target->format != VHD_FORMAT_FIXED)
-		return 0;
+	if (c->target->format != VHD_FORMAT_FIXED) {
+		rc = convert_forget_footer(c->io, at);
+		return rc < 0 ? error_system(c->err, rc, "write", c->io->name) : 0;
+	}
 	if (c->io->device) {
 		rc = io_size(c->io, &at);
 		if (rc < 0)

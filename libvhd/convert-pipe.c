@@ -239,6 +239,8 @@ static int end_flat(struct receiver *r)
 	uint64_t device, at = r->target->size;
 	int rc = r->io->device ? io_size(r->io, &device) : io_truncate(r->io, at);
 
+	if (!rc && r->target->format != VHD_FORMAT_FIXED)
+		rc = convert_forget_footer(r->io, at);
 	if (rc < 0 || r->target->format != VHD_FORMAT_FIXED)
 		return rc;
 	if (r->io->device)

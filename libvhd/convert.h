@@ -46,6 +46,10 @@ struct convert_maker {
 	void *arg;
 };
 
+/* A raw disk of @size bytes was written to a device: an older image's footer in its last sector
+ * would make another disk of it. */
+VHD_MUST int convert_forget_footer(struct vhd_io *io, uint64_t size);
+
 /* A stream of unknown length into the empty file or the device behind @io, @dynamic or as it
  * comes; zeros become holes.  A fixed VHD's footer at its end is taken off unless @raw.
  * The stream must not be another VHD.  Not synced. */
