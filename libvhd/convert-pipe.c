@@ -191,7 +191,7 @@ static int close_last_block(struct receiver *r)
 
 	if (r->target->size % block_size == 0)
 		return 0;
-	entry = convert_dynamic_entry(d, block);
+	entry = convert_dynamic_last(d, block);
 	if (entry == VHD_BAT_UNUSED)
 		return 0;
 	convert_dynamic_page(d, block, r->target->size);
@@ -215,9 +215,7 @@ static int end_dynamic(struct receiver *r, uint64_t first)
 
 	p->header.table_offset += shift;
 	p->batmap_at += shift;
-	rc = convert_dynamic_reach(&r->blocks, p->header.max_entries - 1);
-	if (!rc)
-		rc = close_last_block(r);
+	rc = close_last_block(r);
 	if (!rc && r->io->device)
 		rc = io_size(r->io, &device);
 	if (!rc && r->io->device) {

@@ -161,12 +161,13 @@ static int send_block(struct sender *s, uint32_t block, uint32_t entry)
 static int send_blocks(struct sender *s)
 {
 	const struct plan *p = &s->target->plan;
+	struct convert_dynamic_walk walk = { 0 };
 	uint64_t size = vhd_size(s->chain);
 	uint8_t footer[VHD_FOOTER_BYTES];
 	int rc = 0;
 
 	for (uint32_t block = 0; block < p->blocks && !rc; block++) {
-		uint32_t entry = convert_dynamic_entry(&s->dynamic, block);
+		uint32_t entry = convert_dynamic_step(&s->dynamic, &walk);
 
 		if (entry != VHD_BAT_UNUSED)
 			rc = send_block(s, block, entry);

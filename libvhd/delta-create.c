@@ -252,8 +252,9 @@ static int put_zeros(struct sender *s, uint64_t length)
 	return rc;
 }
 
-static int put(struct sender *s, const void *data, size_t length, uint64_t offset)
+static int put(void *arg, const void *data, size_t length, uint64_t offset)
 {
+	struct sender *s = arg;
 	int rc = put_zeros(s, offset - s->at);
 
 	return rc ? rc : put_bytes(s, data, length);
@@ -272,7 +273,7 @@ static int send_metadata(struct sender *s)
 	if (!rc)
 		rc = put(s, header, sizeof(header), p->footer.data_offset);
 	if (!rc)
-		rc = put(s, s->places.bat, p->bat_bytes, p->header.table_offset);
+		rc = convert_dynamic_table(&s->places, p, put, s);
 	if (!rc)
 		rc = put(s, batmap, sizeof(batmap), p->batmap_at);
 	if (!rc)
@@ -309,6 +310,7 @@ static int send_end(struct sender *s)
 static int send_all(struct sender *s)
 {
 	uint64_t total = delta_bytes(convert_dynamic_end(&s->places));
+	struct convert_dynamic_walk walk = { 0 };
 	int rc = 0;
 
 	if (s->o->skip > total)
@@ -321,7 +323,7 @@ static int send_all(struct sender *s)
 	sha256_begin(&s->hash);
 	rc = send_metadata(s);
 	for (uint32_t block = 0; block < s->plan.blocks && !rc; block++) {
-		uint32_t entry = convert_dynamic_entry(&s->places, block);
+		uint32_t entry = convert_dynamic_step(&s->places, &walk);
 
 		if (entry == VHD_BAT_UNUSED)
 			continue;
