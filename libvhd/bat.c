@@ -11,6 +11,13 @@
  * block next door meets the nearer of the two.  Cells cover a window of the
  * file, and the first cell behind it; a table whose blocks reach further is fed
  * again for the next window, which begins where the next block is.
+ *
+ * Small blocks have many windows, and sound images need none of them:
+ *
+ *   first pass ── entries ascend, each a stride behind the last ──────► no overlaps
+ *       ├─ all are multiples of a step of at least a stride apart ──► one bit a step:
+ *       │                         two on one bit? ── no ────────────► no overlaps
+ *       └──────────────────────────────────┴─ yes ──────────────────► cells
  */
 #include "bat.h"
 
@@ -18,24 +25,41 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/endian.h"
 #include "base/number.h"
 #include "bitmap.h"
+
+#define SCAN_BITS (VHD_BAT_SCAN_BYTES * 8ull)
 
 struct cell {
 	uint32_t low, high; /* entries; 0: empty */
 	uint32_t low_block, high_block;
 };
 
+enum stage {
+	STAGE_FIRST, /* cells as well, when one window has all */
+	STAGE_BITS,
+	STAGE_CELLS
+};
+
 struct bat_scan {
 	struct bat_shape shape;
 	uint32_t stride;
 	bool overlaps, first;
+	enum stage stage;
+	/* more than one window: what the first pass saw of the order */
+	bool many, ascending;
+	uint32_t previous, apart; /* the last entry, and how far it was from the one before */
+	uint32_t grid;		  /* divides all distances; 0: none yet */
+	/* bits: of steps of the grid from the lowest entry on */
+	uint64_t bits_first; /* number of the first of this pass */
+	bool doubled;
 	bat_fault_fn *fault;
 	void *arg;
 	struct bat_totals totals;
-	struct cell *cells;  /* of the window, and one more */
+	struct cell *cells;  /* of the window, and one more; or bits, in the same memory */
 	uint64_t cell_count; /* without that */
 	uint64_t window;     /* first cell number of the window */
 	uint64_t next;	     /* lowest cell number seen behind the window; UINT64_MAX: none */
@@ -60,8 +84,11 @@ int bat_scan_begin(const struct bat_shape *shape, bool overlaps, bat_fault_fn *f
 	s->next = UINT64_MAX;
 	span = number_min(shape->end_sector, UINT32_MAX) / s->stride + 1;
 	s->cell_count = number_min(span, VHD_BAT_SCAN_BYTES / sizeof(struct cell) - 1);
+	s->many = span > s->cell_count;
+	s->ascending = true;
 	if (overlaps) {
-		s->cells = calloc(s->cell_count + 1, sizeof(struct cell));
+		s->cells = calloc(1, s->many ? VHD_BAT_SCAN_BYTES :
+					       (s->cell_count + 1) * sizeof(struct cell));
 		if (!s->cells) {
 			free(s);
 			return -ENOMEM;
@@ -135,6 +162,40 @@ static void place_in_cell(struct bat_scan *s, uint32_t block, uint32_t entry)
 	}
 }
 
+static uint32_t gcd(uint32_t a, uint32_t b)
+{
+	while (b) {
+		uint32_t rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+	return a;
+}
+
+static void note_order(struct bat_scan *s, uint32_t entry)
+{
+	uint32_t apart = entry > s->previous ? entry - s->previous : s->previous - entry;
+
+	if (s->previous && apart != s->apart && s->grid != 1)
+		s->grid = gcd(apart, s->grid);
+	if (s->previous && (entry < s->previous || apart < s->stride))
+		s->ascending = false;
+	s->apart = apart;
+	s->previous = entry; /* never 0: the data area begins behind the footer */
+}
+
+static void place_on_grid(struct bat_scan *s, uint32_t entry)
+{
+	uint8_t *bits = (uint8_t *)s->cells;
+	uint64_t number = (entry - s->totals.lowest_sector) / s->grid - s->bits_first;
+
+	if (number >= SCAN_BITS)
+		return;
+	s->doubled = s->doubled || bits_test(bits, number);
+	bits_set(bits, number);
+}
+
 /* Entries of blocks of the disk that are only to be counted: a pass without a branch.  False,
  * and nothing is counted, when one of them is out of place. */
 static bool feed_sound(struct bat_scan *s, const uint8_t *raw, uint32_t count)
@@ -181,15 +242,58 @@ void bat_scan_feed(struct bat_scan *s, uint32_t first, const uint8_t *raw, uint3
 							  (uint64_t)entry + s->stride);
 			s->totals.lowest_sector = number_min(s->totals.lowest_sector, entry);
 		}
-		if (s->overlaps)
+		if (!s->overlaps)
+			continue;
+		if (s->stage == STAGE_BITS)
+			place_on_grid(s, entry);
+		else if (s->stage == STAGE_FIRST && s->many)
+			note_order(s, entry);
+		else
 			place_in_cell(s, block, entry);
 	}
 }
 
+static bool begin_cells(struct bat_scan *s)
+{
+	s->stage = STAGE_CELLS;
+	s->window = s->totals.lowest_sector / s->stride;
+	memset(s->cells, 0, (s->cell_count + 1) * sizeof(struct cell));
+	return true;
+}
+
+static bool begin_bits(struct bat_scan *s, uint64_t first)
+{
+	s->stage = STAGE_BITS;
+	s->bits_first = first;
+	memset(s->cells, 0, VHD_BAT_SCAN_BYTES);
+	return true;
+}
+
+/* After a pass of bits. */
+static bool bits_again(struct bat_scan *s)
+{
+	uint64_t last = (s->totals.end_sector - s->totals.lowest_sector) / s->grid;
+
+	if (s->doubled)
+		return begin_cells(s);
+	return s->bits_first + SCAN_BITS <= last && begin_bits(s, s->bits_first + SCAN_BITS);
+}
+
 bool bat_scan_again(struct bat_scan *s)
 {
+	bool first = s->first;
+
 	s->first = false;
-	if (!s->overlaps || s->next == UINT64_MAX)
+	if (!s->overlaps)
+		return false;
+	if (first && s->many) {
+		if (s->ascending)
+			return false;
+		return s->grid >= s->stride ? begin_bits(s, 0) : begin_cells(s);
+	}
+	if (s->stage == STAGE_BITS)
+		return bits_again(s);
+	if (s->next == UINT64_MAX)
 		return false;
 	s->window = s->next; /* whatever is in the cell before it was in this window, too */
 	s->next = UINT64_MAX;

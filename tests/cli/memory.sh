@@ -108,11 +108,45 @@ with open("small.vhd", "wb") as f:
     f.seek((first + 9 * n) * 512)
     f.write(whole[-512:])
 PY
-bound 2 0 query -n small.vhd -v
-bound 30 0 check small.vhd
-bound 10 0 read small.vhd -R 13G -c 1M
+bound 2 0 query -n small.vhd -v -s -a
+bound 4 0 check small.vhd
+bound 30 0 check small.vhd -s # reads every bitmap
+bound 4 0 info small.vhd
+bound 4 0 read small.vhd -R 13G -c 1M
+python3 - <<'PY' || fail "turn the table round"
+import array
+with open("small.vhd", "r+b") as f: # sound, but nothing ascends
+    f.seek(1536)
+    table = array.array("I", f.read(4 << 22))
+    f.seek(1536)
+    f.write(table[::-1].tobytes())
+PY
+bound 4 0 check small.vhd
+[ "$(cat out)" = "small.vhd is valid" ] || fail "check: $(head -3 out)"
+bound 4 0 read small.vhd -R 13G -c 1M
 "$U" write small.vhd --offset 14000000000 <piece || fail "write to small blocks"
 bound 10 0 snapshot -n small-child.vhd -p small.vhd
 bound 10 0 read small-child.vhd -R 14000000000 -c 1000000
 cmp out piece || fail "read through small blocks"
+
+# a table of 256 MiB is made of a bit a block, whichever way the disk goes
+truncate -s 256G sparse.raw
+for i in $(seq 0 7); do
+	dd if=piece of=sparse.raw bs=1M conv=notrunc oflag=seek_bytes seek=$((i * 34000000000)) status=none
+done
+bound 20 0 convert sparse.raw made.vhd --block-size 4K
+bound 20 0 compare made.vhd sparse.raw
+bound 10 0 check made.vhd
+[ "$(cat out)" = "made.vhd is valid" ] || fail "check: $(head -3 out)"
+bound 30 0 convert made.vhd again.vhd --block-size 8K
+bound 20 0 compare again.vhd sparse.raw
+rm again.vhd
+bound 30 0 convert made.vhd - --to dynamic --block-size 4K
+cmp -s <(tail -c +1537 out | head -c 100000000) <(tail -c +1537 made.vhd | head -c 100000000) ||
+	fail "through a pipe another table"
+bound 20 0 snapshot -n made-child.vhd -p made.vhd
+"$U" write made-child.vhd --offset 200G <piece || fail "write"
+bound 20 0 coalesce made-child.vhd
+bound 20 0 read made.vhd -R 200G -c 1000000
+cmp out piece || fail "coalesced"
 exit 0

@@ -263,10 +263,48 @@ START_TEST(several_passes)
 }
 END_TEST
 
+/* The same reach, but all at multiples of a step, as every writer of one image places them: in
+ * order, out of order, twice at one place, and one beside the steps. */
+START_TEST(on_a_grid)
+{
+	static const uint32_t steps[] = { 9, 16, 4097 };
+
+	for (unsigned k = 0; k < 3; k++) {
+		const struct bat_shape shape = { .entries = 6,
+						 .blocks = 6,
+						 .block_sectors = k < 2 ? 8 : 4096,
+						 .first_sector = 4,
+						 .end_sector = 1ull << 32 };
+		const uint32_t step = steps[k], far = 0xfff00000 / step;
+		uint32_t entries[6] = { 7 + step,	    7 + 2 * step,
+					7 + far / 2 * step, 7 + (far - 9) * step,
+					VHD_BAT_UNUSED,	    7 + far * step };
+		struct told t;
+
+		scan(&shape, entries, 4, true, &t);
+		ck_assert_uint_eq(t.faults, 0);
+		entries[4] = 7 + (far / 2 + 1) * step; /* out of order */
+		scan(&shape, entries, 4, true, &t);
+		ck_assert_uint_eq(t.faults, 0);
+		for (unsigned other = 0; other < 6; other++) {
+			if (other == 4)
+				continue;
+			entries[4] = entries[other];
+			scan(&shape, entries, 4, true, &t);
+			ck_assert_uint_eq(t.faults, 2);
+			ck_assert(t.in_fault[4] && t.in_fault[other]);
+			entries[4] = entries[other] + bitmap_stride(shape.block_sectors) - 1;
+			scan(&shape, entries, 4, true, &t);
+			ck_assert(t.in_fault[4] && t.in_fault[other]);
+		}
+	}
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *tests[] = { vectors,	    spare_entries,  empty, by_one_sector,
-				 against_all_pairs, several_passes, NULL };
+	const TTest *tests[] = { vectors,	    spare_entries,  empty,     by_one_sector,
+				 against_all_pairs, several_passes, on_a_grid, NULL };
 
 	return suite_run("bat", tests);
 }
