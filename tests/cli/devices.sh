@@ -65,7 +65,7 @@ for sector in 512 4096; do
 		check_status 0 "$U" convert flat.raw "$leaf" --to $to
 		cmp -n 20971520 <("$U" convert "$leaf" - --to raw) flat.raw || fail "$to to a pipe"
 		# a raw disk is as long as the device, and nothing of the image before is left
-		check_status $([ $to = raw ] && echo 1 || echo 0) "$U" compare "$leaf" flat.raw
+		check_status "$([ $to = raw ] && echo 1 || echo 0)" "$U" compare "$leaf" flat.raw
 		"$U" convert flat.raw "$leaf" --to dynamic && "$U" convert - "$leaf" --to $to <flat.raw || fail "pipe"
 		cmp -n 20971520 <("$U" convert "$leaf" - --to raw) flat.raw || fail "from a pipe, $to"
 	done
