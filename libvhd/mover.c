@@ -172,7 +172,13 @@ int mover_move(struct mover *m, uint32_t block, uint64_t to)
 		return rc;
 	m->pending[m->count++] = block;
 	m->pending_bytes += m->img->header.block_size;
+	m->place = place;
 	rc = copy_block(m, from, place, to != 0);
+	if (rc == -ENOSPC && m->count > 1) { /* those before it leave theirs: then once more */
+		image_move_cancel(m->img, m->pending[--m->count], 0);
+		rc = mover_commit(m);
+		return rc < 0 ? rc : mover_move(m, block, to);
+	}
 	if (rc < 0)
 		return rc;
 	if (m->pending_bytes >= PENDING_BYTES || m->count == PENDING_MAX)

@@ -19,6 +19,7 @@ struct mover {
 	struct vhd_error *err;		     /* borrowed; may be NULL */
 	uint64_t total;			     /* bytes that progress counts up to */
 	uint64_t moved, copied;		     /* blocks moved; bytes read */
+	uint64_t place;			     /* where the last one goes, bytes */
 	/* its own */
 	uint8_t *buffer;   /* owned */
 	uint32_t *pending; /* owned: blocks copied, not yet told */

@@ -483,6 +483,37 @@ VHD_API VHD_MUST int vhd_import(const char *source, const char *directory,
 				const struct vhd_import_options *options,
 				struct vhd_import_result *result, struct vhd_error *err);
 
+/* fill: all of the disk becomes the image's own; what it contains stays */
+struct vhd_fill_options {
+	bool bitmaps;	      /* only sectors first .. last, and no storage for zeros */
+	uint64_t first, last; /* inclusive; UINT64_MAX: the disk's last */
+	bool dry_run;
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_fill_result {
+	uint64_t blocks, sectors; /* that were added */
+};
+VHD_API VHD_MUST int vhd_fill(const char *path, const struct vhd_fill_options *options,
+			      struct vhd_fill_result *result, struct vhd_error *err);
+
+/* compact: less space for the same disk; optimize: the same, in the order of the disk */
+struct vhd_compact_options {
+	bool order; /* optimize */
+	bool dry_run;
+	struct vhd_parents parents;
+	struct vhd_progress progress;
+};
+struct vhd_compact_result {
+	uint64_t dropped_blocks, moved_blocks;
+	uint64_t file_before, file_after;	/* bytes long */
+	uint64_t storage_before, storage_after; /* bytes the file system has given; dry run: after
+						 * is what it would be at most */
+	uint64_t out_of_order;			/* optimize: blocks not behind their predecessor */
+};
+VHD_API VHD_MUST int vhd_compact(const char *path, const struct vhd_compact_options *options,
+				 struct vhd_compact_result *result, struct vhd_error *err);
+
 enum vhd_format { VHD_FORMAT_AUTO, VHD_FORMAT_RAW, VHD_FORMAT_FIXED, VHD_FORMAT_DYNAMIC };
 enum vhd_target { VHD_FOR_ANY, VHD_FOR_AZURE, VHD_FOR_HYPERV, VHD_FOR_XEN, VHD_FOR_VPC };
 struct vhd_convert_options {

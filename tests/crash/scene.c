@@ -200,6 +200,20 @@ void scene_chain(struct scene *s, unsigned depth, bool fixed)
 	}
 }
 
+bool scene_is_sparse(const struct scene *s, unsigned level)
+{
+	struct vhd_open_options o = { .flags = VHD_OPEN_NO_PARENTS };
+	struct vhd_chain *chain;
+	struct vhd_info info;
+	bool sparse;
+
+	if (vhd_open(scene_level(s->now, level), &o, &chain, NULL) < 0)
+		return false;
+	sparse = vhd_layer_info(chain, 0, &info, NULL) == 0 && info.block_size;
+	vhd_close(chain, NULL);
+	return sparse;
+}
+
 int scene_read(const struct scene *s, const char *path, bool raw, uint8_t *out,
 	       struct vhd_error *err)
 {

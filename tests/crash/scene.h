@@ -54,6 +54,8 @@ const char *scene_level(const char *directory, unsigned level);
 /* A chain of @depth images in "now", of small blocks, with data here and there.  @fixed: bases
  * may be fixed or raw. */
 void scene_chain(struct scene *s, unsigned depth, bool fixed);
+/* Is the image of that level a VHD with blocks? */
+bool scene_is_sparse(const struct scene *s, unsigned level);
 /* Random bytes somewhere into the image at the top of @chain and into @data. */
 void scene_scribble(struct scene *s, struct vhd_chain *chain, uint8_t *data);
 
