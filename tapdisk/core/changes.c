@@ -14,6 +14,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +27,17 @@
 
 #define PAGE_BYTES 4096u
 
+/* A thread that tells the file's header of a growth.  Shared by it and the log, which may end
+ * meanwhile. */
+struct growth {
+	struct loop_work work;
+	pthread_mutex_t lock;
+	struct cbt *cbt; /* NULL: ended */
+	uint64_t size;
+	atomic_bool finished;
+	atomic_uint users;
+};
+
 struct changes {
 	struct cbt cbt;
 	uint64_t size;	/* of the disk */
@@ -34,6 +47,8 @@ struct changes {
 	bool any_dirty; /* some page is, or is in the commit under way and changed since */
 	bool grown;	/* the file does not know yet */
 	bool lost;
+	struct growth *growth; /* the last one begun; or NULL */
+	struct loop *loop;     /* borrowed */
 	struct engine *engine; /* borrowed */
 	struct retry *retry;   /* borrowed */
 	struct engine_file *file;
@@ -49,6 +64,66 @@ struct changes {
 static uint64_t pages_of(uint64_t bytes)
 {
 	return number_div_up(bytes, PAGE_BYTES);
+}
+
+/* ── the header of a log that grows ── */
+
+static void growth_put(struct growth *g)
+{
+	if (!g || atomic_fetch_sub(&g->users, 1) > 1)
+		return;
+	pthread_mutex_destroy(&g->lock);
+	free(g);
+}
+
+static void growth_work(struct loop_work *work)
+{
+	struct growth *g = list_entry(work, struct growth, work);
+
+	pthread_mutex_lock(&g->lock);
+	/* what fails is tried again at the end */
+	if (g->cbt)
+		(void)!cbt_grow(g->cbt, g->size, NULL);
+	pthread_mutex_unlock(&g->lock);
+	atomic_store(&g->finished, true);
+}
+
+static void growth_done(struct loop_work *work)
+{
+	growth_put(list_entry(work, struct growth, work));
+}
+
+/* All bits of the disk as it is now are in the file: the header may say so. */
+static void growth_start(struct changes *c)
+{
+	struct growth *g;
+
+	if (c->growth && (c->growth->size == c->size || !atomic_load(&c->growth->finished)))
+		return;
+	g = calloc(1, sizeof(*g));
+	if (!g)
+		return;
+	pthread_mutex_init(&g->lock, NULL);
+	g->work = (struct loop_work){ .work = growth_work, .done = growth_done };
+	g->cbt = &c->cbt;
+	g->size = c->size;
+	atomic_store(&g->users, 2);
+	growth_put(c->growth);
+	c->growth = g;
+	if (loop_work_start(c->loop, &g->work) < 0)
+		growth_put(g); /* nobody does it: the end will */
+}
+
+/* Blocking: no thread uses the file any more. */
+static void growth_end(struct changes *c)
+{
+	if (!c->growth)
+		return;
+	pthread_mutex_lock(&c->growth->lock);
+	c->growth->cbt = NULL;
+	pthread_mutex_unlock(&c->growth->lock);
+	growth_put(c->growth);
+	c->growth = NULL;
 }
 
 /* ── opening and ending ── */
@@ -140,7 +215,7 @@ int changes_open(const char *path, uint64_t size, struct changes **out, struct v
 	return 0;
 }
 
-int changes_start(struct changes *c, struct engine *engine, struct retry *retry,
+int changes_start(struct changes *c, struct loop *loop, struct engine *engine, struct retry *retry,
 		  void (*lost)(void *owner, const char *text), void *owner)
 {
 	struct engine_file_params p = {
@@ -150,6 +225,7 @@ int changes_start(struct changes *c, struct engine *engine, struct retry *retry,
 		.writable = true,
 	};
 
+	c->loop = loop;
 	c->engine = engine;
 	c->retry = retry;
 	c->lost_told = lost;
@@ -190,6 +266,7 @@ int changes_end(struct changes *c, struct vhd_error *err)
 	if (!c)
 		return 0;
 	assert(!c->file);
+	growth_end(c);
 	if (!c->lost)
 		rc = write_rest(c, err);
 	if (rc == 0)
@@ -256,6 +333,8 @@ static void committed(struct changes *c, int err)
 	list_init(&over);
 	list_splice(&over, &c->current);
 	c->busy = false;
+	if (c->grown && !c->lost && !err)
+		growth_start(c);
 	if (c->lost || err)
 		list_splice(&over, &c->next);
 	else if (!list_empty(&c->next))

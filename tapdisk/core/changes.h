@@ -20,8 +20,9 @@ VHD_MUST int changes_open(const char *path, uint64_t size, struct changes **out,
 			  struct vhd_error *err);
 
 /* Loop's thread.  @lost is called when the log cannot be written; text for people. */
-VHD_MUST int changes_start(struct changes *changes, struct engine *engine, struct retry *retry,
-			   void (*lost)(void *owner, const char *text), void *owner);
+VHD_MUST int changes_start(struct changes *changes, struct loop *loop, struct engine *engine,
+			   struct retry *retry, void (*lost)(void *owner, const char *text),
+			   void *owner);
 
 /* Was it given up? */
 bool changes_is_lost(const struct changes *changes);
@@ -39,7 +40,8 @@ struct changes_wait { /* caller's, until done() */
  * Else done() is called later, never before this returns. */
 bool changes_wait(struct changes *changes, struct changes_wait *wait);
 
-/* The disk has @size bytes now; nobody waits.  The file follows at the end. */
+/* The disk has @size bytes now; nobody waits.  The file follows with the next commit, its header soon
+ * after, or at the end. */
 void changes_grow(struct changes *changes, uint64_t size);
 
 /* Loop's thread, nobody waits; before end, if started. */

@@ -44,8 +44,8 @@ int vbd_log_start(struct vbd *vbd, struct vhd_error *err)
 	int rc = 0;
 
 	if (s->log_opened)
-		rc = changes_start(s->log_opened, vbd->host->engine, vbd->retry, vbd_changes_lost,
-				   vbd);
+		rc = changes_start(s->log_opened, vbd->host->loop, vbd->host->engine, vbd->retry,
+				   vbd_changes_lost, vbd);
 	if (rc < 0) {
 		vbd_log_drop(s);
 		error_system(err, rc, "log to", s->log);

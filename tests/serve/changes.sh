@@ -104,6 +104,8 @@ uri="nbd+unix:///?socket=$T/run/nbd$pid.$minor"
 io "write $((K * 10)) 1M" flush
 tap-ctl resize -p "$pid" -m "$minor" -s 900 || fail "resize"
 io "write $((K * 14000)) 1" flush
+grown() { [ "$(cbt-util get grow.log -s)" = $((900 << 20)) ]; }
+wait_for 10 grown # while it runs
 tap-ctl snapshot -p "$pid" -m "$minor" --name frozen.vhd || fail "snapshot"
 io "write $((K * 30)) 512" flush
 tap-ctl destroy -p "$pid" -m "$minor" || fail "destroy"

@@ -520,6 +520,8 @@ static void play(void)
 	if (s.busy)
 		die("closed, and %u requests are not answered", s.busy);
 	s.now = NO_LOG;
+	while (sim_step()) /* a thread that came too late for a growth */
+		;
 	vbd_unwatch(s.vbd, &s.watcher);
 	vbd_free(s.vbd);
 	sim_close();
