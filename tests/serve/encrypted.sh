@@ -3,7 +3,7 @@
 # storage is not; keys come from a file, or by tap-ctl from standard input
 # shellcheck source=tests/serve/ctl.inc
 . "$(dirname "$0")/ctl.inc"
-need qemu-io qemu-img cmp
+need qemu-io cmp python3
 head -c 64 /dev/urandom >key && head -c 64 /dev/urandom >other || fail "keys"
 pattern=hereisclear
 yes $pattern | head -c 64K >text
@@ -72,6 +72,66 @@ new_disk_with_key() {
 	sock=$(tap-ctl open -p "$pid" -m "$minor" -a "$1" -E <key) || fail "open"
 	uri="nbd+unix:///?socket=$sock"
 }
+# what comes along with a call, and is no key: refused at once, and closed
+cat >passing.py <<'PY'
+import json, os, socket, sys
+address, minor, key, path, pid = sys.argv[1], int(sys.argv[2]), open(sys.argv[3], "rb").read(), sys.argv[4], sys.argv[5]
+
+def memfd(data):
+    fd = os.memfd_create("k", os.MFD_ALLOW_SEALING)
+    os.write(fd, data)
+    os.lseek(fd, 0, 0)
+    return fd
+
+def ask(s, method, fds, **parameters):
+    call = {"method": "org.vhdtoolkit.Tapdisk." + method, "parameters": dict(minor=minor, **parameters)}
+    socket.send_fds(s, [json.dumps(call).encode() + b"\0"], fds)
+    got = b""
+    while not got.endswith(b"\0"):
+        more = s.recv(65536)
+        assert more, "the connection was closed"
+        got += more
+    return json.loads(got[:-1])
+
+def connect():
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(10)
+    s.connect(address)
+    return s
+
+def held():
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+reader, writer = os.pipe()
+s = connect()
+before = held()
+for fds in ([], [reader], [os.open("/dev/null", os.O_RDONLY)], [os.open(sys.argv[3], os.O_RDONLY)],
+            [memfd(b"short")], [memfd(key + b"x")], [memfd(b"")], [memfd(key[:32] * 2)], [memfd(key[::-1])]):
+    reply = ask(s, "Open", fds, args="vhd:" + path, key=True)
+    assert reply.get("error", "").endswith("Failed") and reply["parameters"]["status"] == 22, (fds, reply)
+    assert held() == before, (held(), before, fds)
+for _ in range(20):  # nobody asked for these; of several one is kept, of these the last
+    ask(s, "Stats", [reader, writer, memfd(key), reader])
+assert held() <= before + 1, (held(), before)
+assert "error" in ask(s, "Open", [], args="vhd:" + path, key=False)
+s.close()
+s = connect()
+assert "error" in ask(s, "Open", [], args="vhd:" + path, key=True), "another connection's descriptor was taken"
+# the key may come with any part of the message; and of two the one that came last counts
+text = json.dumps({"method": "org.vhdtoolkit.Tapdisk.Open", "parameters": {"minor": minor, "args": "vhd:" + path, "key": True}}).encode() + b"\0"
+s.sendall(text[:20])
+socket.send_fds(s, [text[20:30]], [reader])
+socket.send_fds(s, [text[30:]], [memfd(key)])
+reply = json.loads(s.recv(65536)[:-1])
+assert "error" not in reply, reply
+assert "error" not in ask(s, "Close", []), "close"
+PY
+pid=$(tap-ctl spawn) && minor=$(tap-ctl allocate) || fail "spawn"
+pids+=("$pid")
+minor=${minor##*-}
+tap-ctl attach -p "$pid" -m "$minor" || fail "attach"
+python3 passing.py "$T/run/ctl$pid" "$minor" key "$PWD/leaf.vhd" "$pid" || fail "descriptors"
+tap-ctl detach -p "$pid" -m "$minor" && tap-ctl free -m "$minor" || fail "detach"
 new_disk_with_key vhd:leaf.vhd
 both 'write -P 3 0 1M' 'read -P 7 1200000 0' "write -s text 50M 64k"
 tap-ctl snapshot -m "$minor" --name monday.vhd || fail "snapshot"
