@@ -8,6 +8,7 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "chain.h"
 #include "confine.h"
 #include "error.h"
 #include "parent.h"
@@ -41,6 +42,13 @@ int below_open(struct vhd_image *img, const struct vhd_parents *parents, struct 
 	b->size = vhd_size(b->chain);
 	*out = steal_ptr(&b);
 	return 0;
+}
+
+void below_unlock(struct below *b, struct vhd_key *key)
+{
+	vhd_key_put(b->chain->key);
+	b->chain->key = vhd_key_get(key);
+	b->chain->flags |= CHAIN_KEY_MAYBE;
 }
 
 void below_close(struct below *b)

@@ -13,6 +13,8 @@ struct below;
 VHD_MUST int below_open(struct vhd_image *image, const struct vhd_parents *parents,
 			struct below **out, struct vhd_error *err);
 void below_close(struct below *below); /* NULL is fine */
+/* The key of those that are encrypted; before anything is read. */
+void below_unlock(struct below *below, struct vhd_key *key);
 
 /* Bytes; behind it: zero. */
 uint64_t below_size(const struct below *below);

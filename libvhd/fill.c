@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/number.h"
@@ -14,6 +15,7 @@
 #include "error.h"
 #include "io-file.h"
 #include "mover.h"
+#include "unlock.h"
 #include "zeros.h"
 
 #define EXTENTS	   64
@@ -24,8 +26,17 @@ struct fill {
 	const struct vhd_fill_options *o;
 	struct vhd_fill_result *result;
 	struct below *below; /* NULL: no parent */
+	struct crypt *crypt; /* counted; NULL: the image is not encrypted */
 	uint8_t *buf;
 };
+
+/* Zeros, too: on the disk of an encrypted image they would be no data. */
+static int encrypt(struct fill *f, bool zero, uint64_t sector, uint64_t count)
+{
+	if (zero)
+		memset(f->buf, 0, count * VHD_SECTOR);
+	return crypt_encrypt(f->crypt, f->buf, f->buf, sector, count);
+}
 
 /* A range that is reserved; @data NULL: zeros. */
 static int store(struct fill *f, const uint8_t *data, const struct map_ext *ext, int n)
@@ -61,7 +72,9 @@ static int own(struct fill *f, uint64_t at, uint64_t length)
 	n = rc < 0 ? rc : image_reserve(img, &req, ext, EXTENTS, f->m.err);
 	if (n < 0)
 		return n;
-	rc = store(f, zero ? NULL : f->buf, ext, n);
+	rc = f->crypt ? encrypt(f, zero, req.sector, req.count) : 0;
+	if (!rc)
+		rc = store(f, zero && !f->crypt ? NULL : f->buf, ext, n);
 	if (rc < 0) {
 		image_cancel(img, &req);
 		return error_system(f->m.err, rc, "fill", img->io->name);
@@ -131,6 +144,18 @@ static int check_range(struct fill *f, uint64_t *first, uint64_t *end)
 		(unsigned long long)size);
 }
 
+static int unlock(struct fill *f)
+{
+	int rc = unlock_chain(&f->m.img, 1, f->o->key, 0, f->m.err);
+
+	if (rc < 0)
+		return rc;
+	f->crypt = crypt_get(f->m.img->crypt);
+	if (f->below)
+		below_unlock(f->below, f->o->key);
+	return 0;
+}
+
 static int run(struct fill *f)
 {
 	struct vhd_image *img = f->m.img;
@@ -141,6 +166,8 @@ static int run(struct fill *f)
 		return f->o->dry_run || f->o->bitmaps ? 0 : reserve_storage(f);
 	if (!rc && image_has_parent(img))
 		rc = below_open(img, &f->o->parents, &f->below, f->m.err);
+	if (!rc && !f->o->dry_run)
+		rc = unlock(f);
 	if (!rc)
 		rc = image_load(img, 0, f->m.err);
 	if (rc < 0)
@@ -175,6 +202,7 @@ int vhd_fill(const char *path, const struct vhd_fill_options *o, struct vhd_fill
 	if (!rc)
 		rc = run(&f);
 	below_close(f.below);
+	crypt_put(f.crypt);
 	mover_close(&f.m);
 	free(f.buf);
 	return rc;

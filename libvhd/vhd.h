@@ -490,6 +490,7 @@ struct vhd_fill_options {
 	bool dry_run;
 	struct vhd_parents parents;
 	struct vhd_progress progress;
+	struct vhd_key *key; /* of an encrypted image */
 };
 struct vhd_fill_result {
 	uint64_t blocks, sectors; /* that were added */

@@ -22,7 +22,7 @@ static int range(struct arguments *args, struct vhd_fill_options *o)
 
 static int run_fill(struct arguments *args)
 {
-	struct vhd_fill_options o = { .parents = args->parents };
+	struct vhd_fill_options o = { .parents = args->parents, .key = args->key };
 	const char *path = arguments_image(args);
 	struct vhd_fill_result result;
 	struct vhd_error err = { 0 };
@@ -59,6 +59,7 @@ static const struct option_spec fill_options[] = {
 	{ 'b', "bitmaps", NULL, "set the bits of sectors, without storage for their data" },
 	{ 'f', "from", "SECTOR", "with -b: the first sector" },
 	{ 't', "to", "SECTOR", "with -b: the last sector, which belongs to it" },
+	OPTION_KEY_FILE,
 	OPTION_PARENT_ROOT,
 	OPTION_JSON,
 	OPTION_DRY_RUN,

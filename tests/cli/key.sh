@@ -171,6 +171,23 @@ for size in 20G 70M; do
 	check_out "r2.vhd is valid" "$U" check -b r2.vhd
 done
 
+# filling: what becomes the image's own is ciphertext, zeros too
+check_status 0 "$U" create -n clear2.vhd --size 16M
+"$U" write clear2.vhd --offset 3M <data || fail "write"
+check_status 0 "$U" snapshot -n f.vhd -p clear2.vhd -e
+check_status 0 "$U" key -s -n f.vhd -k k256
+echo f | "$U" write f.vhd --offset 5M --key-file k256 && "$U" convert f.vhd f.raw --key-file k256 || fail "make"
+check_status 95 "$U" fill -n f.vhd
+check_status 22 "$U" fill -n f.vhd --key-file other
+check_status 22 "$U" fill -n clear2.vhd --key-file k256
+check_status 0 "$U" fill -n f.vhd --key-file k256
+check_status 0 "$U" compare f.vhd f.raw --key-file k256
+check_out 'f.vhd is valid' "$U" check -b f.vhd
+"$U" read -d 0 f.vhd -c 1 >block && cmp -s <(head -c 4096 block) <(head -c 4096 /dev/zero) && fail "zeros are clear"
+check_status 0 "$U" snapshot -n g.vhd -p f.vhd -e
+check_status 0 "$U" fill -n g.vhd -b -f 0 -t 9000 --key-file k256
+check_status 0 "$U" compare g.vhd f.raw --key-file k256
+
 # what has a key leaves no core dump
 case $(cat /proc/sys/kernel/core_pattern) in
 \|* | /*) ;;
