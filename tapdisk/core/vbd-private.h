@@ -78,6 +78,7 @@ struct vbd_step { /* what a thread does for a VBD */
 };
 
 #define VBD_REASON_BYTES 256u
+#define VBD_IDLE_NS	 UINT64_C(1000000) /* before looking again whether a disk is idle */
 
 struct vbd {
 	struct host *host; /* borrowed */

@@ -11,8 +11,6 @@
 
 #include "vbd-private.h"
 
-#define IDLE_NS UINT64_C(1000000) /* before looking again */
-
 bool vbd_can_reopen(const struct vbd *vbd)
 {
 	/* what waited may have got through while others had their turn */
@@ -64,7 +62,7 @@ void vbd_reopen(struct vbd *vbd)
 	struct disk *disk = vbd->disk;
 
 	if (disk->ops->is_idle && !disk->ops->is_idle(disk)) {
-		loop_timer_set(vbd->later, IDLE_NS);
+		loop_timer_set(vbd->later, VBD_IDLE_NS);
 		return;
 	}
 	if (disk->ops->reopen_begin(disk, &vbd->step.plan) < 0) {

@@ -363,6 +363,12 @@ void vbd_after_quiesce(struct vbd *vbd)
 		vbd_finish(vbd);
 		return;
 	}
+	if (vbd->disk->ops->is_idle && !vbd->disk->ops->is_idle(vbd->disk)) {
+		/* after a commit that failed it may have begun something by itself */
+		vbd->quiesced = true;
+		loop_timer_set(vbd->later, VBD_IDLE_NS);
+		return;
+	}
 	if (err)
 		vbd_event(vbd, "flush-failed",
 			  "closed by force: what was written since the last "

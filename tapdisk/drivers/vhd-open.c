@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "libvhd/error.h"
+#include "libvhd/io-file.h"
 #include "vhd-private.h"
 
 #define CACHE_DEFAULT (64ull << 20)
@@ -111,6 +112,17 @@ int vhd_disk_wrap(struct vhd_image **images, unsigned depth, struct engine_file 
 	return 0;
 }
 
+/* What is written from now on counts: a change of names that brought this one about must not be
+ * undone by a crash (ORDER 17). */
+static int keep_name(const struct vhd_io *io, struct vhd_error *err)
+{
+	int rc = io->device ? 0 : io_file_sync_directory(io->name);
+
+	if (rc == 0 || rc == -EINVAL || rc == -ENOTSUP || rc == -EACCES)
+		return 0; /* some file systems have no such thing, or do not let us */
+	return error_system(err, rc, "sync the directory of", io->name);
+}
+
 int vhd_disk_open(const char *path, const struct disk_params *params, struct disk **out,
 		  struct vhd_error *err)
 {
@@ -130,6 +142,12 @@ int vhd_disk_open(const char *path, const struct disk_params *params, struct dis
 	rc = vhd_open(path, &options, &chain, err);
 	if (rc < 0)
 		return rc;
+	if (!params->read_only)
+		rc = keep_name(chain->images[0]->io, err);
+	if (rc < 0) {
+		vhd_close(chain, NULL);
+		return rc;
+	}
 	rc = chain_prepare(chain, err);
 	if (!rc)
 		rc = vhd_disk_wrap(chain->images, chain->depth, NULL, params, out, err);

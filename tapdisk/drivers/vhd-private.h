@@ -123,7 +123,8 @@ struct vhd_disk {
 	void *quiesced_arg;
 	struct map_req job; /* of vhd-snapshot or vhd-resize */
 	void *job_owner;    /* their state while it runs */
-	bool misnamed; /* a snapshot failed half way: the leaf's name leads to an empty child of it */
+	bool misnamed; /* a snapshot failed half way: the leaf's name leads to an empty child of
+			     * it, or may do so after a crash */
 };
 
 static inline struct vhd_disk *vhd_disk_of(struct disk *disk)

@@ -357,10 +357,7 @@ static int take_name(struct vhd_disk *d, struct snapshot_state *st, struct vhd_e
 	 * too the base's name is the only one the old leaf has, and the child above it is empty: both
 	 * stay, and who opens the leaf by its name reads what is written from now on. */
 	st->linked = false;
-	if (rename(st->base, st->leaf) == 0)
-		(void)io_file_sync_directory(st->leaf);
-	else
-		d->misnamed = true;
+	d->misnamed = rename(st->base, st->leaf) < 0 || io_file_sync_directory(st->leaf) < 0;
 	free(st->temp);
 	st->temp = NULL;
 	return error_system(err, rc, "sync the directory of", st->leaf);

@@ -6,7 +6,7 @@
 need fio
 dir=$(mktemp -d /dev/shm/vhd-test.XXXXXX) || skip "no /dev/shm"
 at_exit "rm -rf '$dir'"
-[ -z "${SAN:-}" ] || skip "sanitizers take memory of their own"
+[ -z "${SAN:-}" ] || exit 0 # sanitizers take memory of their own
 
 vhd-util create -n "$dir/d.vhd" --size 500G
 serve s --cache 8M "vhd:$dir/d.vhd"

@@ -9,6 +9,7 @@
 #include "libvhd/chain.h"
 #include "libvhd/create.h"
 #include "libvhd/crypt.h"
+#include "libvhd/io-file.h"
 #include "tapdisk/drivers/vhd-private.h"
 #include "tests/lib/flat-reader.h"
 
@@ -128,6 +129,8 @@ int images_open(struct store *store, const char *spec, const struct disk_params 
 			model_die("'%s' does not load: %s", name, err->text);
 		images[depth++] = img;
 	} while (parent_of(images[depth - 1], name));
+	if (!params->read_only && io_file_sync_directory(images[0]->io->name) < 0)
+		model_die("the directory cannot be synced");
 	return vhd_disk_wrap(images, depth, NULL, params, out, err);
 }
 
