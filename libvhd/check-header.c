@@ -274,6 +274,7 @@ static int check_batmap(struct check *c)
 		return 0;
 	hit = check_hit(c, at, sizeof(raw));
 	if (hit || !number_within(at, sizeof(raw), c->end_offset)) {
+		f.repairable = !hit && !c->has_end && !c->io->device;
 		if (footer_has_batmap(&c->footer))
 			check_report(c, &f,
 				     "the creator of the image writes a batmap after the "

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "batmap.h"
 #include "repair-private.h"
 
 int repair_header(struct repair *r)
@@ -73,6 +74,15 @@ static int is_its_place(struct repair *r, bool *is)
 	return 0;
 }
 
+/* Metadata that the file was cut before needs its room. */
+static uint64_t metadata_room(const struct check *c)
+{
+	uint64_t at = batmap_header_offset(c->header.table_offset, c->header.max_entries);
+	uint64_t map = (uint64_t)batmap_sectors(c->header.max_entries) * VHD_SECTOR;
+
+	return footer_has_batmap(&c->footer) ? at + VHD_BATMAP_HEADER_BYTES + map : at;
+}
+
 /* Where the end footer goes; UINT64_MAX: nowhere. */
 static int end_place(struct repair *r, uint64_t *place)
 {
@@ -96,13 +106,16 @@ static int end_place(struct repair *r, uint64_t *place)
 	rc = is_its_place(r, &its);
 	if (rc < 0)
 		return rc;
-	*place = number_round_up(c->file_bytes, VHD_SECTOR);
+	*place = number_max(number_round_up(c->file_bytes, VHD_SECTOR), metadata_room(c));
 	if (c->io->device) {
 		*place = number_round_down(c->file_bytes, VHD_SECTOR) - VHD_FOOTER_BYTES;
 		if (*place < c->data_end)
 			*place = UINT64_MAX;
-	} else if (its) {
-		*place = c->file_bytes - VHD_FOOTER_BYTES;
+	} else if (its && c->end_offset % VHD_SECTOR == 0) {
+		uint64_t old = c->over_data ? c->file_bytes - VHD_FOOTER_BYTES : c->end_offset;
+
+		if (old >= metadata_room(c))
+			*place = old;
 	}
 	return 0;
 }
