@@ -38,6 +38,8 @@ struct edits {
 	struct edit *list; /* owned; ascending */
 	size_t count, room;
 	uint64_t old_bytes, bytes; /* of the file, before and afterwards */
+	bool forgive;		   /* the view reads zeros where the storage cannot be read */
+	bool unread;		   /* it did so */
 };
 
 VHD_MUST int edits_init(struct edits *e, struct vhd_io *io);

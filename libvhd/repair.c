@@ -38,6 +38,7 @@ int repair_note(struct repair *r, uint64_t offset, uint64_t length, const char *
 {
 	struct repair_note note = { .offset = offset, .length = length };
 	size_t room = r->note_room ? 2 * r->note_room : 64;
+	char text[256];
 	va_list args;
 
 	if (r->note_count == r->note_room) {
@@ -49,9 +50,9 @@ int repair_note(struct repair *r, uint64_t offset, uint64_t length, const char *
 		r->note_room = room;
 	}
 	va_start(args, format);
-	if (vasprintf(&note.text, format, args) < 0)
-		note.text = NULL;
+	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	note.text = strdup(text);
 	if (!note.text)
 		return -ENOMEM;
 	r->notes[r->note_count++] = note;

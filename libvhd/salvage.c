@@ -104,8 +104,8 @@ static int examine(struct salvage *s, struct vhd_io *io)
 	rc = io_size(io, &s->c.file_bytes);
 	if (!rc)
 		rc = check_structures(&s->c);
-	if ((rc == -VHD_E_TRUNCATED || rc == -EIO) && !s->c.has_table)
-		rc = 0; /* what cannot be read is lost, and said below */
+	if (rc == -VHD_E_TRUNCATED && !s->c.has_table)
+		rc = 0; /* what is not there is lost, and said below */
 	if (!rc)
 		rc = settle_overlaps(s);
 	return failed(s, rc);
@@ -122,6 +122,8 @@ static int admit(struct salvage *s)
 			"cannot salvage '%s': a journalled resize was interrupted; to undo "
 			"it: vhd-util revert -n '%s' -j JOURNAL",
 			s->source, s->source);
+	if (footer_is_sparse(&c->footer) && (!c->has_table || c->header_unsound) && s->edits.unread)
+		return error_system(s->err, -EIO, "read the metadata of", s->source);
 	if (footer_is_sparse(&c->footer) && (!c->has_table || c->header_unsound))
 		return error_set(s->err, -VHD_E_HEADER_FIELD,
 				 "cannot salvage '%s': nothing says where its blocks belong: %s",
@@ -138,9 +140,12 @@ static int load_source(struct salvage *s)
 		rc = edits_view(&s->edits, &s->view);
 	if (rc < 0)
 		return error_system(s->err, rc, "salvage", s->source);
+	s->edits.forgive = true; /* metadata that cannot be read is damaged metadata */
 	rc = examine(s, s->view);
 	if (!rc && !s->c.has_footer) {
 		rc = salvage_assume_footer(s);
+		if (rc == -VHD_E_NOT_VHD && s->edits.unread)
+			rc = error_system(s->err, -EIO, "read the metadata of", s->source);
 		if (!rc) {
 			check_release(&s->c);
 			rc = examine(s, s->view);
@@ -151,6 +156,7 @@ static int load_source(struct salvage *s)
 				       s->source);
 		s->assumed = true;
 	}
+	s->edits.forgive = false;
 	return rc < 0 ? rc : admit(s);
 }
 

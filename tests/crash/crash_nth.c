@@ -254,6 +254,55 @@ static int set(const struct job *j, struct vhd_error *err)
 	return vhd_set(leaf(), j->over ? VHD_FIELD_MARKER : VHD_FIELD_HIDDEN, 1, err);
 }
 
+/* The copy of the footer is gone: readers work, with a warning. */
+static void damage_leaf(void)
+{
+	static const uint8_t zero[512];
+	FILE *f = fopen(leaf(), "r+e");
+
+	if (!f || fwrite(zero, sizeof(zero), 1, f) != 1 || fclose(f))
+		scene_die(&s, NULL, "cannot damage '%s'", leaf());
+}
+
+static int repair(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_repair_options o = { 0 };
+	struct vhd_repair_result r;
+
+	(void)j;
+	damage_leaf();
+	return vhd_repair(leaf(), &o, &r, err);
+}
+
+/* What cannot be read is lost, and told: the target is there without it. */
+static bool some_lost;
+
+static int salvage(const struct job *j, struct vhd_error *err)
+{
+	struct vhd_salvage_options o = { .force = true };
+	struct vhd_salvage_result r;
+	int rc;
+
+	(void)j;
+	damage_leaf();
+	rc = vhd_salvage(leaf(), scene_path(s.now, TARGET), &o, &r, err);
+	some_lost = !rc && r.lost_bytes;
+	if (!some_lost)
+		return rc;
+	err->code = -EIO;
+	snprintf(err->text, sizeof(err->text), "%llu bytes are lost",
+		 (unsigned long long)r.lost_bytes);
+	return -EIO;
+}
+
+static void look_at_salvage(const struct job *j, bool done, const char *when)
+{
+	if (some_lost)
+		scene_check(&s, scene_path(s.now, TARGET), SCENE_CLEAN, when);
+	else
+		look_at_target(j, done, when);
+}
+
 /* ── images that are only read ── */
 
 static int check(const struct job *j, struct vhd_error *err)
@@ -534,6 +583,9 @@ static const struct job jobs[] = {
 	{ "the same on another parent", rebase, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "a parent that moved", relink, look_at_moved, false, VHD_FORMAT_AUTO },
 	{ "no data", empty, look_at_empty, false, VHD_FORMAT_AUTO },
+	{ "repair", repair, look_at_leaf, false, VHD_FORMAT_AUTO },
+	{ "salvage", salvage, look_at_salvage, false, VHD_FORMAT_AUTO },
+	{ "salvage over", salvage, look_at_salvage, true, VHD_FORMAT_AUTO },
 	{ "check", check, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "compare", compare, look_at_leaf, false, VHD_FORMAT_AUTO },
 	{ "read", read_chain, look_at_leaf, false, VHD_FORMAT_AUTO },
@@ -650,12 +702,14 @@ static void play(const struct job *j, unsigned long long seed)
 
 int main(void)
 {
+	const char *only = getenv("JOB"); /* the name of one */
 	unsigned long long first, count;
 
 	scene_seeds(3, &first, &count);
 	for (unsigned long long i = 0; i < count; i++)
 		for (size_t k = 0; k < sizeof(jobs) / sizeof(jobs[0]); k++)
-			play(&jobs[k], first + i);
+			if (!only || !strcmp(only, jobs[k].name))
+				play(&jobs[k], first + i);
 	scene_finish(&s);
 	printf("%llu rounds of %zu operations: %lu failures, %lu of them without harm\n", count,
 	       sizeof(jobs) / sizeof(jobs[0]), failures, survived);
