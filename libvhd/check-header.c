@@ -1,5 +1,4 @@
-/* check-header.c - the header of a sparse image, its parent locators, and
- * where its table and batmap lie
+/* check-header.c - the header of a sparse image, its parent locators, and where its table lies
  *
  * Leaves the list of metadata ranges, against which blocks are compared.
  */
@@ -11,13 +10,10 @@
 #include "base/cleanup.h"
 #include "base/endian.h"
 #include "base/number.h"
-#include "batmap.h"
 #include "check.h"
 #include "error.h"
 #include "locator.h"
 #include "utf16.h"
-
-#define BATMAP_PIECE (64u << 10)
 
 const struct check_range *check_hit(const struct check *c, uint64_t offset, uint64_t length)
 {
@@ -27,7 +23,7 @@ const struct check_range *check_hit(const struct check *c, uint64_t offset, uint
 	return NULL;
 }
 
-static void add_range(struct check *c, uint64_t offset, uint64_t length, const char *name)
+void check_add_range(struct check *c, uint64_t offset, uint64_t length, const char *name)
 {
 	unsigned i = c->range_count++;
 
@@ -36,8 +32,8 @@ static void add_range(struct check *c, uint64_t offset, uint64_t length, const c
 	c->ranges[i] = (struct check_range){ offset, length, name };
 }
 
-static void report_decoding(struct check *c, int code, uint64_t base, const struct vhd_error *e,
-			    bool repairable)
+void check_report_decoding(struct check *c, int code, uint64_t base, const struct vhd_error *e,
+			   bool repairable)
 {
 	struct vhd_finding f = { .code = code,
 				 .severity = VHD_DAMAGE,
@@ -58,6 +54,15 @@ static bool locator_known(uint32_t code)
 	       code == LOCATOR_W2KU || code == LOCATOR_MAC || code == LOCATOR_MACX;
 }
 
+/* The text of locator @i is lost: 1 when another locator has it, and no block claims its place. */
+static int is_text_known(struct check *c, unsigned i, uint8_t *text)
+{
+	const struct vhd_locator_entry *e = &c->header.locators[i];
+	int rc = rebuild_locator_text(c->io, &c->header, c->file_bytes, i, text);
+
+	return rc > 0 ? check_place_free(c, e->offset, e->length) : rc;
+}
+
 /* Can the text of a usable locator be read?  1, 0, or negative. */
 static int check_locator_text(struct check *c, unsigned i, struct vhd_finding *f)
 {
@@ -75,9 +80,15 @@ static int check_locator_text(struct check *c, unsigned i, struct vhd_finding *f
 	rc = locator_decode(entry->code, data, entry->length, path, &e);
 	if (rc == -ENOMEM)
 		return rc;
+	if (rc >= 0)
+		return 1;
+	rc = is_text_known(c, i, data);
 	if (rc < 0)
-		check_report(c, f, "parent locator %u cannot be read: %s", i, e.text);
-	return rc >= 0;
+		return rc;
+	f->repairable = rc > 0;
+	c->renew_locators |= (uint8_t)(rc << i);
+	check_report(c, f, "parent locator %u cannot be read: %s", i, e.text);
+	return 0;
 }
 
 /* Is there a way to the parent beside the entries that make no sense? */
@@ -149,7 +160,7 @@ static int check_locator(struct check *c, unsigned i, bool other)
 			     i, code, (unsigned long long)entry->offset, hit->name);
 		return 0;
 	}
-	add_range(c, entry->offset, entry->length, names[i]);
+	check_add_range(c, entry->offset, entry->length, names[i]);
 	return entry->code == LOCATOR_MAC ? 0 : check_locator_text(c, i, &f);
 }
 
@@ -180,119 +191,6 @@ static int check_locators(struct check *c)
 			     "names it");
 	}
 	return 0;
-}
-
-/* ── batmap ── */
-
-/* Does the map's checksum hold?  *@zero: not a bit is set. */
-static int sum_batmap(struct check *c, const struct vhd_batmap_header *h, uint64_t bytes,
-		      bool *good, bool *zero)
-{
-	uint64_t covered = batmap_covered_bytes(c->footer.current_size, c->header.block_size,
-						bytes);
-	CLEANUP_FREE uint8_t *piece = malloc(BATMAP_PIECE);
-	uint32_t sum = 0;
-
-	if (!piece)
-		return -ENOMEM;
-	*zero = true;
-	for (uint64_t at = 0; at < bytes; at += BATMAP_PIECE) {
-		size_t length = (size_t)number_min(bytes - at, BATMAP_PIECE);
-		size_t summed = at < covered ? (size_t)number_min(covered - at, length) : 0;
-		int rc = check_read(c, piece, length, h->offset + at);
-
-		if (rc < 0)
-			return rc;
-		/* the checksum is the complement of a sum: sums of pieces add up */
-		sum += ~batmap_checksum(piece, summed, h->version);
-		for (size_t i = 0; i < length && *zero; i++)
-			*zero = !piece[i];
-	}
-	*good = ~sum == h->checksum;
-	return 0;
-}
-
-static int check_batmap_map(struct check *c, const struct vhd_batmap_header *h, uint64_t at)
-{
-	uint64_t bytes = (uint64_t)batmap_sectors(c->header.max_entries) * VHD_SECTOR;
-	struct vhd_finding f = { .code = -VHD_E_BATMAP,
-				 .severity = VHD_DAMAGE,
-				 .has = VHD_HAS_OFFSET | VHD_HAS_VALUES,
-				 .offset = at,
-				 .repairable = true };
-	const struct check_range *hit;
-	bool good, zero;
-	int rc;
-
-	f.expected = bytes / VHD_SECTOR;
-	f.found = h->sectors;
-	if (h->sectors < bytes / VHD_SECTOR) {
-		check_report(c, &f, "the batmap has %u sectors, the table needs %llu", h->sectors,
-			     (unsigned long long)(bytes / VHD_SECTOR));
-		return 0;
-	}
-	f.has = VHD_HAS_OFFSET;
-	hit = check_hit(c, h->offset, bytes);
-	if (hit || h->offset % VHD_SECTOR || !number_within(h->offset, bytes, c->end_offset)) {
-		check_report(c, &f, "the batmap is said to lie at offset %llu, %s %s",
-			     (unsigned long long)h->offset, hit ? "over the" : "outside",
-			     hit ? hit->name : "the file");
-		return 0;
-	}
-	rc = sum_batmap(c, h, bytes, &good, &zero);
-	if (rc < 0)
-		return rc;
-	/* as for readers: a map that is not right there lies nowhere */
-	if (good) {
-		add_range(c, h->offset, bytes, "batmap");
-		c->batmap_offset = h->offset;
-	}
-	c->has_batmap = good;
-	f.offset = at + BATMAP_CHECKSUM;
-	if (!good) {
-		/* ORDER 10: zeroed before its header is written; says nothing, hides nothing */
-		f.severity = zero ? VHD_NOTE : VHD_DAMAGE;
-		check_report(c, &f, "the checksum of the batmap is wrong; %s",
-			     zero ? "it is empty, so nothing is lost" : "it is ignored");
-	}
-	return 0;
-}
-
-static int check_batmap(struct check *c)
-{
-	uint64_t at = batmap_header_offset(c->header.table_offset, c->header.max_entries);
-	struct vhd_finding f = {
-		.code = -VHD_E_BATMAP, .severity = VHD_DAMAGE, .has = VHD_HAS_OFFSET, .offset = at
-	};
-	uint8_t raw[VHD_BATMAP_HEADER_BYTES];
-	struct vhd_batmap_header h;
-	struct vhd_error e = { 0 };
-	const struct check_range *hit;
-	int rc;
-
-	if (!footer_may_have_batmap(&c->footer) && !footer_has_batmap(&c->footer))
-		return 0;
-	hit = check_hit(c, at, sizeof(raw));
-	if (hit || !number_within(at, sizeof(raw), c->end_offset)) {
-		f.repairable = !hit && !c->has_end && !c->io->device;
-		if (footer_has_batmap(&c->footer))
-			check_report(c, &f,
-				     "the creator of the image writes a batmap after the "
-				     "table, but there is no room for one");
-		return 0;
-	}
-	rc = check_read(c, raw, sizeof(raw), at);
-	if (rc < 0)
-		return rc;
-	rc = batmap_decode(raw, &h, &e);
-	c->encrypted = rc < 0 ? batmap_salvage_key(raw, &h) : h.keyhash;
-	if (rc < 0) {
-		if (footer_has_batmap(&c->footer))
-			report_decoding(c, rc, at, &e, true);
-		return 0;
-	}
-	add_range(c, at, sizeof(raw), "batmap header");
-	return check_batmap_map(c, &h, at);
 }
 
 /* ── header ── */
@@ -346,10 +244,10 @@ static void place_table(struct check *c)
 			     c->header.max_entries, (unsigned long long)reach);
 	c->has_table = c->entries && !check_hit(c, table, 4ull * c->entries);
 	if (c->has_table)
-		add_range(c, table,
-			  number_round_up(4ull * number_min(c->header.max_entries, room),
-					  VHD_SECTOR),
-			  "block table");
+		check_add_range(c, table,
+				number_round_up(4ull * number_min(c->header.max_entries, room),
+						VHD_SECTOR),
+				"block table");
 }
 
 /* What the header must have been; false: nobody can tell. */
@@ -405,7 +303,7 @@ static int decode_header(struct check *c, uint8_t raw[VHD_HEADER_BYTES], bool *u
 		return rc;
 	if (!found)
 		snprintf(e.text + strlen(e.text), sizeof(e.text) - strlen(e.text), " (%s)", why);
-	report_decoding(c, code, offset, &e, found);
+	check_report_decoding(c, code, offset, &e, found);
 	c->header_unsound = !found;
 	if (found) {
 		*usable = true;
@@ -413,10 +311,10 @@ static int decode_header(struct check *c, uint8_t raw[VHD_HEADER_BYTES], bool *u
 		rc = decode_unsummed(c, raw, &e);
 		*usable = !rc;
 		if (rc < 0)
-			report_decoding(c, rc, offset, &e, false);
+			check_report_decoding(c, rc, offset, &e, false);
 		else if ((rc = header_fits(&c->header, offset, c->footer.current_size, fits_bytes,
 					   &e)) < 0)
-			report_decoding(c, rc, offset, &e, false);
+			check_report_decoding(c, rc, offset, &e, false);
 	}
 	return 0;
 }
@@ -462,8 +360,8 @@ int check_header(struct check *c)
 	if (c->rebuilt.how)
 		offset = c->rebuilt.offset;
 	c->has_header = true;
-	add_range(c, 0, VHD_FOOTER_BYTES, "footer copy");
-	add_range(c, offset, VHD_HEADER_BYTES, "header");
+	check_add_range(c, 0, VHD_FOOTER_BYTES, "footer copy");
+	check_add_range(c, offset, VHD_HEADER_BYTES, "header");
 	check_header_fields(c);
 	place_table(c);
 	rc = c->has_table ? check_batmap(c) : 0;

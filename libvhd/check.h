@@ -2,7 +2,8 @@
  *
  *   check.c          entry: image after image of a chain; parents
  *   check-footer.c   both footers, fixed images
- *   check-header.c   header, parent locators, place of the batmap
+ *   check-header.c   header, parent locators, place of the table
+ *   check-batmap.c   header and map of the batmap
  *   check-blocks.c   the BAT, the batmap's bits, leaked space
  *   check-leaks.c    space that nobody names
  *   check-lost.c     entries that cannot be right: which of their neighbours still are
@@ -108,6 +109,7 @@ struct check {
 	uint32_t blocks;	/* of them on the virtual disk */
 	uint32_t block_sectors;
 	uint8_t clear_locators; /* bits: entries that mean nothing, and are not needed */
+	uint8_t renew_locators; /* bits: entries whose texts are lost, and known from others */
 	bool encrypted;		/* its data is, by the header of the batmap */
 	bool has_batmap;	/* its checksum is right: */
 	uint64_t batmap_offset;
@@ -152,10 +154,20 @@ VHD_MUST int check_sizes(struct check *c);
 void check_end_footer(struct check *c);
 
 VHD_MUST int check_header(struct check *c);
+VHD_MUST int check_batmap(struct check *c);
 VHD_MUST int check_blocks(struct check *c);
 VHD_MUST int check_bitmaps(struct check *c);
 /* Reports each rule of options->target that the image breaks.  No I/O. */
 void check_target(struct check *c);
+
+/* Another piece of metadata. */
+void check_add_range(struct check *c, uint64_t offset, uint64_t length, const char *name);
+/* What a decoder of bytes at @base said of them. */
+void check_report_decoding(struct check *c, int code, uint64_t base, const struct vhd_error *e,
+			   bool repairable);
+/* Does no entry of the table claim a byte of [offset, offset + length), but such as lie over
+ * metadata anyway?  1, 0, negative. */
+VHD_MUST int check_place_free(struct check *c, uint64_t offset, uint64_t length);
 
 /* The metadata that shares a byte with [offset, offset + length); NULL: none. */
 const struct check_range *check_hit(const struct check *c, uint64_t offset, uint64_t length);

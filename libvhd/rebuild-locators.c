@@ -160,3 +160,34 @@ int rebuild_locators(const struct rebuild_spec *spec, struct vhd_header *h,
 	as_they_read(&t, h);
 	return 0;
 }
+
+/* The path that locator @i leads to; false: none that can be read. */
+static bool read_path(struct vhd_io *io, const struct vhd_locator_entry *e, uint64_t file_bytes,
+		      struct locator_path *path)
+{
+	CLEANUP_FREE uint8_t *data = NULL;
+
+	if (!locator_usable(e, file_bytes))
+		return false;
+	data = malloc(e->length);
+	return data && !io_read(io, data, e->length, e->offset) &&
+	       !locator_decode(e->code, data, e->length, path, NULL) && !path->windows_absolute;
+}
+
+int rebuild_locator_text(struct vhd_io *io, const struct vhd_header *h, uint64_t file_bytes,
+			 unsigned i, uint8_t *text)
+{
+	const struct vhd_locator_entry *lost = &h->locators[i];
+	CLEANUP_FREE struct locator_path *path = malloc(sizeof(*path));
+
+	if (!path)
+		return -ENOMEM;
+	for (unsigned k = 0; k < VHD_LOCATORS; k++) {
+		if (k == i || !read_path(io, &h->locators[k], file_bytes, path))
+			continue;
+		if (locator_encode(lost->code, path->text, text, lost->length, NULL) ==
+		    (int)lost->length)
+			return 1;
+	}
+	return 0;
+}

@@ -68,4 +68,9 @@ VHD_MUST int rebuild_batmap_there(const struct rebuild_spec *spec, uint64_t tabl
 VHD_MUST int rebuild_locators(const struct rebuild_spec *spec, struct vhd_header *header,
 			      bool (*fits)(const struct vhd_header *header, void *arg), void *arg);
 
+/* The text of locator @i, which cannot be read, as another locator has it: into @text, which has
+ * room for its length.  1: it has just that length; 0: there is none such; negative. */
+VHD_MUST int rebuild_locator_text(struct vhd_io *io, const struct vhd_header *header,
+				  uint64_t file_bytes, unsigned i, uint8_t *text);
+
 #endif

@@ -16,8 +16,6 @@
 struct mapper {
 	struct check *c;
 	uint8_t *map, *bitmap; /* owned */
-	uint64_t place, bytes; /* of header and map together; 0: their place is taken for granted */
-	bool occupied;	       /* a block lies over them */
 };
 
 static int map_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t count,
@@ -25,7 +23,6 @@ static int map_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t cou
 {
 	struct mapper *m = arg;
 	struct check *c = m->c;
-	uint64_t stride = (uint64_t)bitmap_stride(c->block_sectors) * VHD_SECTOR;
 	uint32_t bytes = bitmap_sectors(c->block_sectors) * VHD_SECTOR;
 	uint32_t whole = (uint32_t)(c->footer.current_size / c->header.block_size);
 
@@ -37,7 +34,6 @@ static int map_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t cou
 
 		if (entry == VHD_BAT_UNUSED)
 			continue;
-		m->occupied |= number_overlap(at, stride, m->place, m->bytes);
 		if (first + i >= whole || check_block_bad(c, first + i) ||
 		    !check_block_sound(c, entry))
 			continue;
@@ -91,12 +87,14 @@ int repair_batmap(struct repair *r, struct check *c)
 		rc = load_header(c, at, bytes, raw, &h);
 	if (rc < 0)
 		return rc;
-	m.place = at;
-	m.bytes = h.offset + bytes - at;
 	if (h.offset < at || !number_within(h.offset, bytes, c->end_offset))
 		return 0;
-	rc = check_walk_table(c, map_piece, &m);
-	if (rc < 0 || m.occupied)
+	rc = check_place_free(c, at, h.offset + bytes - at);
+	if (rc > 0)
+		rc = check_walk_table(c, map_piece, &m);
+	else if (!rc)
+		return 0;
+	if (rc < 0)
 		return rc;
 	h.checksum = batmap_checksum(map,
 				     batmap_covered_bytes(c->footer.current_size,

@@ -3,11 +3,41 @@
  * A footer that is missing goes where it was, if what stands there now cannot be anything
  * else; else behind all there is: nothing is overwritten that might be data.
  */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/cleanup.h"
 #include "base/number.h"
 #include "batmap.h"
 #include "repair-private.h"
+
+/* The text of a locator, as another one has it. */
+static int renew_text(struct repair *r, unsigned i)
+{
+	const struct check *c = &r->c;
+	const struct vhd_locator_entry *e = &c->header.locators[i];
+	CLEANUP_FREE uint8_t *text = malloc(e->length);
+	int rc = text ? rebuild_locator_text(c->io, &c->header, c->file_bytes, i, text) : -ENOMEM;
+
+	for (uint32_t at = 0; rc > 0 && at < e->length;) {
+		uint64_t to = e->offset + at;
+		uint8_t *sector;
+		uint32_t n = (uint32_t)number_min(VHD_SECTOR - to % VHD_SECTOR, e->length - at);
+		int failed;
+
+		sector = edits_sector(&r->edits, EDITS_HEADER, number_round_down(to, VHD_SECTOR),
+				      &failed);
+		if (!sector)
+			return failed;
+		memcpy(sector + to % VHD_SECTOR, text + at, n);
+		at += n;
+	}
+	return rc <= 0 ?
+		       rc :
+		       repair_note(r, e->offset, e->length,
+				   "the text of parent locator %u is written as another has it", i);
+}
 
 int repair_header(struct repair *r)
 {
@@ -32,6 +62,9 @@ int repair_header(struct repair *r)
 		rc = repair_note(r, at + HEADER_LOCATORS + i * VHD_LOCATOR_BYTES, VHD_LOCATOR_BYTES,
 				 "parent locator %u, which named no text, is gone", i);
 	}
+	for (unsigned i = 0; !rc && i < VHD_LOCATORS; i++)
+		if (c->renew_locators & 1u << i)
+			rc = renew_text(r, i);
 	if (rc < 0 || (!renewed && !c->clear_locators))
 		return rc;
 	header_encode(&h, raw);

@@ -43,6 +43,9 @@ struct repair {
 	size_t fault_count, fault_room;
 	struct repair_note *notes; /* owned */
 	size_t note_count, note_room;
+	struct vhd_lost *ranges; /* owned: what this round costs */
+	size_t range_count, range_room;
+	bool ranges_failed;
 	uint64_t extended; /* bytes: end of a block that is completed; 0: none */
 	bool full;	   /* not all fits this round */
 	bool batmap_wrong; /* the examination in progress has found */

@@ -12,17 +12,21 @@
  * finishes the work, vhd_repair_undo takes it back.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "coalesce-state.h"
+#include "confine.h"
 #include "error.h"
 #include "image.h"
 #include "io-file.h"
+#include "journal.h"
 #include "lock.h"
 #include "path.h"
 #include "repair-private.h"
@@ -97,7 +101,7 @@ static void forget(struct repair *r)
 {
 	for (size_t i = 0; i < r->note_count; i++)
 		free(r->notes[i].text);
-	r->note_count = r->fault_count = 0;
+	r->note_count = r->fault_count = r->range_count = 0;
 	r->extended = 0;
 	r->full = r->batmap_wrong = false;
 	edits_release(&r->edits);
@@ -184,12 +188,14 @@ static int plan(struct repair *r)
 	return rc < 0 ? error_system(r->err, rc, "repair", r->path) : 0;
 }
 
-/* The batmap comes last: it follows from everything else. */
+/* The batmap comes last: it follows from everything else.  Bitmaps of blocks that have just been
+ * found, or completed, come before it. */
 static int plan_batmap(struct repair *r)
 {
 	const struct vhd_check_options options = {
 		.bitmaps = true, .finding = on_finding, .progress = r->o->progress, .arg = r
 	};
+	const struct check_more more = { .bitmap = on_bitmap, .arg = r };
 	struct vhd_check_result found;
 	struct vhd_io *view = NULL;
 	struct check c;
@@ -202,7 +208,7 @@ static int plan_batmap(struct repair *r)
 	for (size_t i = 0; i < r->fault_count; i++)
 		r->batmap_wrong |= r->faults[i].verdict == REPAIR_DROP &&
 				   footer_has_batmap(&r->c.footer);
-	rc = examine(r, &c, view, NULL, &options, &found);
+	rc = examine(r, &c, view, &more, &options, &found);
 	if (!rc && r->batmap_wrong && c.has_table && !c.header_unsound) {
 		rc = repair_batmap(r, &c);
 		if (rc < 0 && rc != -VHD_E_CANCELLED)
@@ -240,12 +246,40 @@ static int write_edits(struct repair *r)
 	return rc;
 }
 
-/* Tell what was done, or would be. */
-static int tell(struct repair *r)
+static void keep_range(void *arg, const struct vhd_lost *range)
 {
-	struct lost lost = { .tell = r->o->lost, .arg = r->o->arg };
-	int rc;
+	struct repair *r = arg;
+	size_t room = r->range_room ? 2 * r->range_room : 16;
 
+	if (r->range_count == r->range_room) {
+		struct vhd_lost *ranges = realloc(r->ranges, room * sizeof(*ranges));
+
+		if (!ranges) {
+			r->ranges_failed = true;
+			return;
+		}
+		r->ranges = ranges;
+		r->range_room = room;
+	}
+	r->ranges[r->range_count++] = *range;
+}
+
+/* What the changes cost, as long as the image is as it was. */
+static int count_losses(struct repair *r)
+{
+	struct lost lost = { .tell = keep_range, .arg = r };
+	int rc = repair_losses(r, &lost);
+
+	lost_end(&lost);
+	r->result->lost_bytes += lost.bytes;
+	if (!rc && r->ranges_failed)
+		rc = -ENOMEM;
+	return rc < 0 ? error_system(r->err, rc, "repair", r->path) : 0;
+}
+
+/* Tell what was done, or would be. */
+static void tell(struct repair *r)
+{
 	for (size_t i = 0; i < r->note_count; i++) {
 		const struct repair_note *n = &r->notes[i];
 		const struct vhd_change change = { n->offset, n->length, n->text };
@@ -254,10 +288,9 @@ static int tell(struct repair *r)
 			r->o->change(r->o->arg, &change);
 	}
 	r->result->changes += r->note_count;
-	rc = repair_losses(r, &lost);
-	lost_end(&lost);
-	r->result->lost_bytes += lost.bytes;
-	return rc < 0 ? error_system(r->err, rc, "read", r->path) : 0;
+	for (size_t i = 0; i < r->range_count; i++)
+		if (r->o->lost)
+			r->o->lost(r->o->arg, &r->ranges[i]);
 }
 
 /* What a check finds afterwards goes to the caller. */
@@ -289,9 +322,11 @@ static int round_of(struct repair *r, bool *more)
 		return rc;
 	*more = r->full && r->edits.count && !r->o->dry_run;
 	if (r->edits.count || r->edits.bytes != r->edits.old_bytes) {
-		rc = r->o->dry_run ? 0 : write_edits(r);
+		rc = count_losses(r);
+		if (!rc && !r->o->dry_run)
+			rc = write_edits(r);
 		if (!rc)
-			rc = tell(r);
+			tell(r);
 	}
 	if (rc < 0 || *more)
 		return rc;
@@ -348,6 +383,23 @@ static int repair_io(struct repair *r)
 	return rc;
 }
 
+/* A resize that was interrupted is undone first, if its journal is beside the image.  1: done. */
+static int undo_resize(struct repair *r)
+{
+	CLEANUP_FREE char *name = malloc(PATH_MAX), *beside = malloc(PATH_MAX);
+	int rc = name && beside ? confine_real_name(r->path, name) : -ENOMEM;
+
+	if (!rc)
+		rc = journal_default_path(name, beside);
+	if (rc < 0 || access(beside, F_OK) < 0)
+		return 0;
+	io_close(steal_ptr(&r->io));
+	rc = vhd_revert(r->path, NULL, false, NULL, r->err);
+	if (!rc)
+		rc = io_file_open(r->path, IO_FILE_WRITE, &r->io, r->err);
+	return rc < 0 ? rc : 1;
+}
+
 int vhd_repair(const char *path, const struct vhd_repair_options *options,
 	       struct vhd_repair_result *result, struct vhd_error *err)
 {
@@ -372,8 +424,15 @@ int vhd_repair(const char *path, const struct vhd_repair_options *options,
 				      .bitmap = on_bitmap,
 				      .arg = &r };
 	rc = repair_io(&r);
+	if (rc == -VHD_E_POISONED && !r.o->dry_run) {
+		int undone = undo_resize(&r);
+
+		if (undone)
+			rc = undone < 0 ? undone : repair_io(&r);
+	}
 	forget(&r);
 	free(r.notes);
+	free(r.ranges);
 	free(r.faults);
 	io_close(r.io);
 	return rc;
