@@ -398,7 +398,7 @@ int salvage_blocks(struct salvage *s)
 
 	s->bits = malloc(s->judge.bitmap_bytes);
 	s->piece = malloc(PIECE_BYTES);
-	s->full = calloc(1, s->c.blocks / 8 + 1);
+	s->full = calloc(1, s->plan.batmap_bytes);
 	if (!rc && (!s->bits || !s->piece || !s->full))
 		rc = -ENOMEM;
 	if (!rc)

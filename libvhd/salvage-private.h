@@ -49,7 +49,7 @@ struct salvage {
 	bool true_bits;	     /* of a bitmap: a parent shows through, or a cipher */
 	struct plan plan;
 	struct convert_dynamic dynamic;
-	uint8_t *full; /* owned; a bit for each complete block */
+	uint8_t *full; /* owned; the batmap: a bit for each complete block */
 	struct atomic target;
 	struct judge judge;
 	uint8_t *bits;	/* owned; of the block in hand */
