@@ -22,7 +22,7 @@ int below_open(struct vhd_image *img, const struct vhd_parents *parents, struct 
 	       struct vhd_error *err)
 {
 	CLEANUP_FREE struct below *b = calloc(1, sizeof(*b));
-	struct vhd_open_options o = { .parents = *parents };
+	struct vhd_open_options o = { .flags = CHAIN_SEALED, .parents = *parents };
 	char directory[PATH_MAX];
 	struct vhd_image *parent;
 	int rc;
@@ -34,7 +34,7 @@ int below_open(struct vhd_image *img, const struct vhd_parents *parents, struct 
 	if (rc < 0)
 		return rc;
 	if (image_parent_is_raw(img))
-		o.flags = VHD_OPEN_RAW;
+		o.flags |= VHD_OPEN_RAW;
 	rc = vhd_open(parent->io->name, &o, &b->chain, err);
 	image_close(parent);
 	if (rc < 0)
@@ -48,6 +48,7 @@ void below_unlock(struct below *b, struct vhd_key *key)
 {
 	vhd_key_put(b->chain->key);
 	b->chain->key = vhd_key_get(key);
+	b->chain->flags &= ~CHAIN_SEALED;
 	b->chain->flags |= CHAIN_KEY_MAYBE;
 }
 

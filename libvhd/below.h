@@ -9,7 +9,8 @@
 
 struct below;
 
-/* Find and open the parents of differencing @image. */
+/* Find and open the parents of differencing @image.  Data of those that are encrypted cannot be read
+ * before below_unlock. */
 VHD_MUST int below_open(struct vhd_image *image, const struct vhd_parents *parents,
 			struct below **out, struct vhd_error *err);
 void below_close(struct below *below); /* NULL is fine */

@@ -15,6 +15,7 @@
 #include "crypt.h"
 #include "error.h"
 #include "image-private.h"
+#include "unlock.h"
 
 #define EXTENTS	       64
 #define SECRET_SECTORS 128u /* encrypted and written at once */
@@ -175,6 +176,8 @@ int chain_read_layer(struct vhd_chain *chain, unsigned layer, void *buf, size_t 
 	struct vhd_image *img = chain->images[layer];
 	uint8_t whole[VHD_SECTOR], *at = buf;
 
+	if (!img->crypt && image_is_encrypted(img))
+		return unlock_chain(&chain->images[layer], 1, NULL, 0, err); /* says so */
 	if (!img->crypt)
 		return read_file(img, buf, length, file_offset, err);
 	while (length) {

@@ -218,6 +218,8 @@ static int open_all(struct vhd_chain *chain, const char *path, const struct vhd_
 
 static int unlock(const struct vhd_chain *chain, struct vhd_error *err)
 {
+	if (chain->flags & CHAIN_SEALED)
+		return 0;
 	return unlock_chain(chain->images, chain->depth, chain->key,
 			    chain->flags & CHAIN_KEY_MAYBE ? UNLOCK_CLEAR_TOO : 0, err);
 }

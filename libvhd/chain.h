@@ -18,6 +18,9 @@
 #define CHAIN_EARLY_BITMAPS (1u << 16)
 /* A key may be given for a chain that is not encrypted. */
 #define CHAIN_KEY_MAYBE (1u << 17)
+/* No key is needed as long as only extents are asked for; encrypted data is refused when it is
+ * to be read. */
+#define CHAIN_SEALED (1u << 18)
 /* With VHD_OPEN_WRITE: everything that could refuse it is asked, locks are taken, but nothing is
  * changed, and nothing may be written. */
 #define CHAIN_DRY_RUN (1u << 18)

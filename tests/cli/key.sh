@@ -188,6 +188,20 @@ check_status 0 "$U" snapshot -n g.vhd -p f.vhd -e
 check_status 0 "$U" fill -n g.vhd -b -f 0 -t 9000 --key-file k256
 check_status 0 "$U" compare g.vhd f.raw --key-file k256
 
+# what moves blocks about needs no key
+"$U" write g.vhd --offset 9M --key-file k256 <data || fail "write"
+"$U" convert g.vhd g.raw --key-file k256 || fail "convert"
+for c in "compact g.vhd" "optimize g.vhd" "resize g.vhd --size 20M" "resize g.vhd --size 18M" "compact f.vhd" "repair g.vhd"; do
+	# shellcheck disable=SC2086
+	check_status 0 "$U" $c
+	truncate -s "$("$U" info --json g.vhd | sed -n 's/^  "virtual_size": \(.*\),/\1/p')" g.raw
+	check_status 0 "$U" compare g.vhd g.raw --key-file k256
+	check_status 0 "$U" check -p -b g.vhd
+done
+check_status 0 "$U" export g.vhd -o g.tar
+check_status 0 "$U" import g.tar imported
+check_status 0 "$U" compare imported/g.vhd g.raw --key-file k256
+
 # what has a key leaves no core dump
 case $(cat /proc/sys/kernel/core_pattern) in
 \|* | /*) ;;
