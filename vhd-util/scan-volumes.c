@@ -78,9 +78,15 @@ static int add(struct scan_volumes *v, const char *name, const char *path)
 
 static int volume_line(void *arg, char **fields, unsigned count)
 {
-	if (!name_is_sound(fields[0]))
-		return 0;
-	return add(arg, fields[0], count > 1 ? fields[1] : NULL);
+	char *path = count > 1 ? fields[1] : fields[0] + strcspn(fields[0], " \t");
+
+	/* an lvs that knows no separators puts blanks */
+	if (count == 1 && *path) {
+		*path++ = '\0';
+		path += strspn(path, " \t");
+		path[strcspn(path, " \t")] = '\0';
+	}
+	return name_is_sound(fields[0]) ? add(arg, fields[0], path) : 0;
 }
 
 /* "PATH(EXTENT)": the device, and the first extent of the segment on it. */

@@ -103,6 +103,11 @@ for command in "query -v" "check" "read -p" "set -f hidden -v 1" "coalesce" "inf
 	[ ! -s .out ] && [ "$(wc -l <.err)" = 1 ] || fail "$command of a missing file: $(cat .out .err)"
 done
 
+# scan -c of a missing file printed a second, phantom line
+check_status 0 "$U" scan -c missing.vhd
+[ "$(grep -c . .out)" = 1 ] && grep -q '^vhd=missing.vhd scan-error=-2 error-message=' .out ||
+	fail "scan of a missing file: $(cat .out)"
+
 # the search for overlaps was quadratic: 100000 blocks
 python3 - "$root/fixtures" <<'PY' || fail "make many"
 import struct, sys

@@ -278,6 +278,9 @@ truncate -s 5000 pv1 # a device that ends too early
 check_status 117 "$U" scan -l vg-x VHD-two
 echo 'exit 1' >bin/pvs
 check_status 2 "$U" scan -l vg-x VHD-two
+# blanks instead of separators, and what is no name
+printf '#!/bin/sh\necho "  VHD-one %s more"; echo "  [hidden] /x"; echo; echo "  ../x|/x"\n' "$PWD/vol/VHD-one" >bin/lvs
+check_out "$one" "$U" scan -l vg-x
 PATH=$PWD/empty check_status 2 "$U" scan -l vg-x
 check_err lvm2
 
