@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "bitmap.h"
+#include "cbt.h"
 #include "confine.h"
 #include "delta.h"
 #include "differ.h"
@@ -40,6 +41,7 @@ struct sender {
 	struct sha256 hash;
 	uint64_t at;	/* of the delta: bytes sent or skipped */
 	uint8_t *block; /* owned: data of one block */
+	uint8_t *log;	/* owned: bitmap of a changed-block log; NULL: there is none */
 	uint64_t changed;
 	struct vhd_delta_result *result;
 	struct vhd_error *err;
@@ -80,6 +82,64 @@ static int judge_images(struct sender *s)
 				 "cannot make a delta between '%s' and '%s': they have one id",
 				 old->io->name, new->io->name);
 	return 0;
+}
+
+/* ── the log ── */
+
+static int judge_log(struct sender *s, struct cbt *log)
+{
+	if (!log->header.consistent)
+		return error_set(s->err, -VHD_E_ARGUMENT,
+				 "cannot use the log '%s': it is not consistent: changes may be "
+				 "missing in it; leave it out, then all is compared",
+				 s->o->log);
+	if (log->header.size != vhd_size(s->new))
+		return error_value(
+			s->err, -VHD_E_ARGUMENT, 0, vhd_size(s->new), log->header.size,
+			"cannot use the log '%s': it is of a disk of %llu bytes, '%s' has "
+			"%llu",
+			s->o->log, (unsigned long long)log->header.size,
+			s->new->images[0]->io->name, (unsigned long long)vhd_size(s->new));
+	return cbt_whole(log, s->err);
+}
+
+static int load_log(struct sender *s)
+{
+	struct cbt log = { .io = NULL };
+	size_t bytes;
+	int rc;
+
+	if (!s->o->log)
+		return 0;
+	rc = cbt_open(s->o->log, false, &log, s->err);
+	if (!rc)
+		rc = judge_log(s, &log);
+	if (!rc) {
+		bytes = cbt_bitmap_bytes(log.header.size);
+		s->log = calloc(1, bytes + 1);
+		rc = s->log ? cbt_read(&log, s->log, bytes, 0, s->err) :
+			      error_system(s->err, -ENOMEM, "read", s->o->log);
+	}
+	cbt_close(&log);
+	return rc;
+}
+
+/* Was anything changed at @sector, by the log?  That is so for *count sectors from there on, at
+ * most as many as given. */
+static bool is_logged(const struct sender *s, uint64_t sector, uint64_t *count)
+{
+	const uint64_t unit = CBT_BLOCK_BYTES / VHD_SECTOR;
+	uint64_t first = sector / unit, bit = first;
+	bool set;
+
+	if (!s->log)
+		return true;
+	set = s->log[bit / 8] >> bit % 8 & 1;
+	while ((bit + 1) * unit < sector + *count &&
+	       (s->log[(bit + 1) / 8] >> (bit + 1) % 8 & 1) == set)
+		bit++;
+	*count = number_min(*count, (bit + 1) * unit - sector);
+	return set;
 }
 
 /* ── the layout ── */
@@ -188,9 +248,9 @@ static int compare_block(struct sender *s, uint32_t block, bool only_whether)
 	int found = 0;
 
 	while (sector < end) {
-		uint64_t run = 0;
-		bool same;
-		int rc = differ_run(&s->differ, sector, end - sector, &same, &run, s->err);
+		uint64_t run = end - sector;
+		bool same = !is_logged(s, sector, &run);
+		int rc = same ? 0 : differ_run(&s->differ, sector, run, &same, &run, s->err);
 
 		if (!rc && !same)
 			rc = compare_range(s, block, sector * VHD_SECTOR, run * VHD_SECTOR,
@@ -390,7 +450,9 @@ static int create(struct sender *s)
 		return rc;
 	chain_warn(s->old, &s->o->progress);
 	chain_warn(s->new, &s->o->progress);
-	rc = differ_init(&s->differ, s->old, s->new, s->err);
+	rc = load_log(s);
+	if (!rc)
+		rc = differ_init(&s->differ, s->old, s->new, s->err);
 	if (rc < 0)
 		return rc;
 	rc = convert_dynamic_init(&s->places, &s->plan, s->plan.metadata_end);
@@ -426,6 +488,7 @@ int vhd_delta_create(const char *old, const char *new, const char *destination,
 	differ_release(&s.differ);
 	convert_dynamic_release(&s.places);
 	free(s.block);
+	free(s.log);
 	vhd_close(s.new, NULL);
 	vhd_close(s.old, NULL);
 	return rc;

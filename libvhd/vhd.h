@@ -387,7 +387,9 @@ VHD_API VHD_MUST int vhd_coalesce(const char *child, const struct vhd_coalesce_o
 
 /* deltas: what changed between two images, as an image of its own */
 struct vhd_delta_options {
-	bool raw_old;	     /* the old image is a raw disk */
+	bool raw_old; /* the old image is a raw disk */
+	const char
+		*log; /* a changed-block log since the old one: the rest is not compared; or NULL */
 	uint32_t block_size; /* 0: 64 KiB, more for large disks */
 	bool gzip;	     /* compress it (also by suffix .gz) */
 	uint64_t skip;	     /* leave the first bytes out: they have arrived already */

@@ -44,6 +44,7 @@ static int run_create(struct arguments *args, char **operands)
 	if (o.skip && strcmp(destination, "-") != 0)
 		return usage_error("--skip is for a delta that goes to standard output");
 	o.block_size = (uint32_t)block_size;
+	o.log = arguments_get(args, "log");
 	o.raw_old = arguments_has(args, "raw-parent");
 	o.gzip = arguments_has(args, "gzip");
 	o.force = arguments_has(args, "force");
@@ -135,6 +136,7 @@ static int run_delta(struct arguments *args)
 static const struct option_spec delta_options[] = {
 	{ 'o', "output", "FILE", "create: the delta (default: - for standard output)" },
 	{ 'm', "raw-parent", NULL, "OLD or PARENT is a raw disk" },
+	{ 'l', "log", "FILE", "create: a changed-block log since OLD; the rest is not compared" },
 	{ 'z', "gzip", NULL, "create: compress it, as the suffix .gz does" },
 	{ 'r', "resume", NULL, "apply: go on with what has arrived" },
 	{ 'p', "progress", NULL, "show progress, even if stderr is no terminal" },

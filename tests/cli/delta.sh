@@ -180,6 +180,23 @@ done
 "$U" compare x.vhd copy.vhd || fail "no chain: contents"
 [ "$(stat -c %s x.vhd)" -lt 1400000 ] || fail "no chain: $(stat -c %s x.vhd) bytes"
 
+# with a changed-block log only what it names is compared: what else differs is not seen
+C=$BIN/cbt-util
+"$C" create -n log -s $((24 << 20)) || fail "cbt-util"
+check_status 22 "$U" delta create base.vhd copy.vhd --log log -o y.vhd
+check_err 'not consistent'
+"$C" set -n log -f 1
+"$U" delta create base.vhd copy.vhd --log log -o y.vhd || fail "an empty log"
+[ "$("$U" query -n y.vhd -a)" = 0 ] || fail "an empty log: blocks"
+printf '\377\377\377\377\377\377\377\377' | dd of=log bs=1 seek=48 conv=notrunc status=none # 4 MiB
+"$U" delta create base.vhd copy.vhd --log log -o y.vhd --force || fail "a log"
+"$U" convert copy.vhd some.raw && "$U" convert base.vhd base.raw || fail convert
+dd if=base.raw of=some.raw bs=4M skip=1 seek=1 conv=notrunc status=none
+"$U" compare y.vhd some.raw || fail "a log: contents"
+"$C" create -n short -s $((23 << 20)) && "$C" set -n short -f 1
+check_status 22 "$U" delta create base.vhd copy.vhd --log short -o y.vhd --force
+check_status 2 "$U" delta create base.vhd copy.vhd --log none -o y.vhd --force
+
 # a full disk: kept, and gone on with
 if mkdir small && mount -t tmpfs -o size=1M none small 2>/dev/null; then
 	at_exit "umount '$T/small'"
