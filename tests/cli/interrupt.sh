@@ -87,6 +87,38 @@ if [ $? = 130 ]; then
 	only base.vhd child.vhd
 fi
 
+# another parent: the image contains what it did, and the same command goes on
+prepare() { rm -rf out && mkdir out && cp --sparse=always in/base.vhd in/child.vhd out && "$U" create -n out/other.vhd -s 3072; }
+interrupted INT rebase out/child.vhd out/other.vhd
+if [ $? = 130 ]; then
+	cuts=$((cuts + 1))
+	check_status 0 "$U" compare out/child.vhd want.raw
+	check_status 0 "$U" rebase out/child.vhd out/other.vhd
+	check_status 0 "$U" compare out/child.vhd want.raw
+	only base.vhd child.vhd other.vhd
+fi
+
+# deltas and archives: nothing half made; what arrived of a delta is kept, and gone on with
+prepare() { rm -rf out && mkdir out; }
+interrupted INT delta create in/base.vhd in/child.vhd -o out/d.vhd
+[ $? = 0 ] || { cuts=$((cuts + 1)) && only ''; }
+interrupted INT export in/child.vhd -o out/x.tar
+[ $? = 0 ] || { cuts=$((cuts + 1)) && only ''; }
+"$U" delta create in/base.vhd in/child.vhd -o in/d.vhd || fail "delta"
+interrupted INT delta apply in/d.vhd in/base.vhd out/new.vhd
+if [ $? = 130 ]; then
+	cuts=$((cuts + 1))
+	[ ! -e out/new.vhd ] || fail "half a delta"
+	check_status 0 "$U" delta apply in/d.vhd in/base.vhd out/new.vhd --resume
+	check_status 0 "$U" compare out/new.vhd want.raw
+	only new.vhd
+fi
+rm in/d.vhd
+"$U" export in/child.vhd -o in/x.tar || fail "export"
+interrupted INT import in/x.tar out/new
+[ $? = 0 ] || { cuts=$((cuts + 1)) && only ''; }
+rm in/x.tar
+
 # readers
 prepare() { :; }
 interrupted INT compare in/child.vhd want.raw

@@ -132,6 +132,22 @@ check_out 'c.vhd is valid' "$U" check c.vhd -b
 check_out '' "$U" modify -n a.vhd -z
 head -c 16M /dev/zero | cmp - <("$U" convert a.vhd - --to raw) || fail "a is not empty"
 
+# no room for a longer path: it stays as it was
+if mkdir small && mount -t tmpfs -o size=256K none small 2>/dev/null; then
+	at_exit "umount '$T/small'"
+	"$U" snapshot -n small/s.vhd -p a.vhd -e || fail "in a small place"
+	cp small/s.vhd s0.vhd
+	head -c 1M /dev/zero >small/fill 2>/dev/null
+	check_status 28 "$U" modify small/s.vhd -p "$long/$long/$long/$long/b.vhd"
+	check_out 'small/s.vhd is valid' "$U" check small/s.vhd
+	check_out "$T/a.vhd" "$U" query -n small/s.vhd -p
+	check_status 28 "$U" modify small/s.vhd -s 1048576
+	check_out 'small/s.vhd is valid' "$U" check small/s.vhd
+	mount -o remount,ro small
+	check_status 30 "$U" modify small/s.vhd -p b.vhd
+	check_status 30 "$U" rebase small/s.vhd b.vhd
+fi
+
 # in use: by a writer the data; the parent can be changed
 mkfifo hold
 "$U" write c.vhd --offset 0 <hold &
