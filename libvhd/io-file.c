@@ -166,6 +166,19 @@ static int open_canonical_node(int fd, const struct stat *st, int oflags)
 	return steal_fd(&canonical);
 }
 
+/* Alignment of direct I/O where statx does not tell (kernels before 6.1, NFS): does reading a
+ * sector of 512 bytes work?  A change beside a running server must not touch its neighbours. */
+static uint32_t probe_align(const struct io_file *f)
+{
+	_Alignas(IO_FILE_ALIGN) uint8_t buf[IO_FILE_ALIGN];
+
+	if (f->io.device)
+		return f->io.sector_bytes;
+	/* at the end of a file nothing is read, and nothing learnt */
+	return pread(f->fd, buf + VHD_SECTOR, VHD_SECTOR, VHD_SECTOR) == VHD_SECTOR ? VHD_SECTOR :
+										      IO_FILE_ALIGN;
+}
+
 /* Turn O_DIRECT on where the file takes it, and learn its alignment. */
 static void enable_direct(struct io_file *f)
 {
@@ -174,7 +187,7 @@ static void enable_direct(struct io_file *f)
 
 	if (flags < 0 || fcntl(f->fd, F_SETFL, flags | O_DIRECT) < 0)
 		return;
-	f->align = f->io.device ? f->io.sector_bytes : IO_FILE_ALIGN;
+	f->align = 0;
 #ifdef STATX_DIOALIGN
 	struct statx stx;
 
@@ -182,6 +195,8 @@ static void enable_direct(struct io_file *f)
 	    (stx.stx_mask & STATX_DIOALIGN) && stx.stx_dio_offset_align)
 		f->align = (uint32_t)number_max(stx.stx_dio_offset_align, stx.stx_dio_mem_align);
 #endif
+	if (!f->align)
+		f->align = probe_align(f);
 	if (f->align < VHD_SECTOR || f->align > 65536 || !number_is_power_of_two(f->align))
 		f->align = IO_FILE_ALIGN;
 	f->unit = f->align;
