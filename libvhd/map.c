@@ -389,7 +389,7 @@ bool map_dirty(const struct vhd_map *map)
 {
 	const struct map_commit *c = &map->commit;
 
-	return map->dirty_count || c->data_outstanding || c->lost ||
+	return map->dirty_count || c->data_outstanding || c->lost || map->freed.retired.count ||
 	       (c->stage > COMMIT_IDLE && c->stage < SHAPE_SCAN);
 }
 

@@ -98,7 +98,8 @@ struct disk_ops {
 	 * process is doing complete with -ECANCELED too.  May be NULL. */
 	void (*abort)(struct disk *disk);
 	/* The storage has failed for long, descriptors may never heal: files are opened anew (reopen.h).
-	 * No request is with the disk.  Loop's thread: *plan for reopen, 0 or -ENOMEM; then reopen,
+	 * No request is with the disk.  Loop's thread: *plan for reopen, 0, -ENOMEM, or -ENOTSUP: there
+	 * are devices only; then reopen,
 	 * blocking, any thread; then reopen_end, loop's thread.  All NULL: no files. */
 	int (*reopen_begin)(struct disk *disk, void **plan);
 	int (*reopen)(void *plan, bool *lost, struct vhd_error *err);

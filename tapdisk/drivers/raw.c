@@ -309,8 +309,11 @@ struct raw_reopen {
 static int reopen_begin(struct disk *disk, void **plan)
 {
 	struct raw_disk *d = raw_of(disk);
-	struct raw_reopen *r = calloc(1, sizeof(*r));
+	struct raw_reopen *r;
 
+	if (d->io->device)
+		return -ENOTSUP;
+	r = calloc(1, sizeof(*r));
 	if (!r)
 		return -ENOMEM;
 	r->buffered_fd = d->buffered_fd;

@@ -95,7 +95,12 @@ int vhd_reopen_begin(struct disk *disk, void **plan)
 	if (!r)
 		return -ENOMEM;
 	for (unsigned i = 0; i < d->depth; i++)
-		add_layer(d, i, r);
+		if (!d->layers[i]->img->io->device)
+			add_layer(d, i, r);
+	if (!r->count) {
+		free(r);
+		return -ENOTSUP;
+	}
 	*plan = r;
 	return 0;
 }
