@@ -110,6 +110,17 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=1M none full 2>/dev/null; then
 	check_status 28 "$U" copy base.vhd full/x.vhd
 	[ -z "$(ls -A full)" ] || fail "left behind: $(ls -A full)"
 fi
+# a device: old contents do not show, an image that is there goes when it is told to
+truncate -s 80M device.img
+if [ "$(id -u)" = 0 ] && node=$(losetup -f --show device.img 2>/dev/null); then
+	at_exit "losetup -d $node"
+	head -c 80M /dev/urandom >"$node" 2>/dev/null
+	check_status 0 "$U" copy base.vhd "$node"
+	check_status 0 "$U" compare base.vhd "$node"
+	check_out "$node is valid" "$U" check -b "$node"
+	check_status 0 "$U" copy small.vhd "$node" --force -k k1
+	check_status 0 "$U" compare small.vhd "$node" --key-file k1
+fi
 "$U" copy mid.vhd x.vhd & # Ctrl-C: whole or not there
 victim=$!
 kill -INT $victim 2>/dev/null
