@@ -239,6 +239,12 @@ bool shape_next(struct vhd_map *map, struct map_io *io)
 	return false;
 }
 
+void map_set_footer(struct vhd_map *map, const uint8_t footer[VHD_FOOTER_BYTES], bool written)
+{
+	memcpy(map->space.footer_buf, footer, sizeof(map->space.footer_buf));
+	map->resize.doubt = !written;
+}
+
 void shape_release(struct vhd_map *map)
 {
 	free(map->shape.table);

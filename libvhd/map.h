@@ -166,6 +166,10 @@ void map_flush(struct vhd_map *map, struct map_req *req);
  * there (ORDER 7).  No reservation may be open.  The map stays usable. */
 void map_quiesce(struct vhd_map *map, struct map_req *req);
 
+/* Nothing is in flight, and the caller has written both footers: they are @footer from now on.  Not
+ * @written: in that it failed, and the next map_quiesce makes them so. */
+void map_set_footer(struct vhd_map *map, const uint8_t footer[512], bool written);
+
 /* The next operation that may be issued now; false when there is none. */
 bool map_next(struct vhd_map *map, struct map_io *io);
 /* @err: 0 or negative.  May call ready() of any waiting request. */

@@ -332,16 +332,23 @@ static int store_parent_time(const struct vhd_disk *d, struct vhd_layer *child,
 	return rc < 0 ? error_system(err, rc, "write the header of", img->io->name) : 0;
 }
 
+/* A growth that failed may have left another footer than ours with the map (map_resize). */
 static int hide(struct vhd_disk *d, bool hidden, struct vhd_error *err)
 {
 	struct vhd_image *img = vhd_leaf(d)->img;
+	uint8_t raw[VHD_FOOTER_BYTES];
+	int rc;
 
 	if (img->type == VHD_TYPE_RAW)
 		return 0;
 	if (img->map)
 		img->footer_offset = map_footer_offset(img->map);
 	img->footer.hidden = hidden;
-	return image_store_footers(img, err);
+	rc = image_store_footers(img, err);
+	footer_encode(&img->footer, raw);
+	if (img->map)
+		map_set_footer(img->map, raw, !rc);
+	return rc;
 }
 
 static int take_name(struct vhd_disk *d, struct snapshot_state *st, struct vhd_error *err)
