@@ -370,6 +370,12 @@ static int take_name(struct vhd_disk *d, struct snapshot_state *st, struct vhd_e
 	return error_system(err, rc, "sync the directory of", st->leaf);
 }
 
+bool vhd_snapshot_is_quick(const struct vhd_snapshot *s)
+{
+	return engine_file_in_memory(vhd_leaf(vhd_disk_of(s->disk))->file) &&
+	       engine_file_in_memory(state_of(s)->child->file);
+}
+
 int vhd_snapshot_switch(struct vhd_snapshot *s, struct vhd_error *err)
 {
 	struct vhd_disk *d = vhd_disk_of(s->disk);

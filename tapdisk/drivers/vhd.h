@@ -20,6 +20,8 @@ struct vhd_snapshot {
 int vhd_snapshot_prepare(struct vhd_snapshot *s, struct vhd_error *err);
 /* Loop: commit what is written until now; done.  First without, then again under vbd_hold. */
 void vhd_snapshot_commit(struct vhd_snapshot *s, void (*done)(void *arg, int err), void *arg);
+/* Loop, under hold: do all files live in memory, so that vhd_snapshot_switch waits for no device? */
+bool vhd_snapshot_is_quick(const struct vhd_snapshot *s);
 /* Blocking, under hold: names and locks change.  Fails: the old leaf is as it was. */
 int vhd_snapshot_switch(struct vhd_snapshot *s, struct vhd_error *err);
 /* Loop, under hold, cannot fail: the new leaf serves.  The path that is the leaf now is in *leaf

@@ -76,6 +76,8 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 		     struct engine_file **out);
 /* Its descriptor stands for a file that was opened anew: so shall what was opened beside it. */
 void engine_file_renew(struct engine_file *file);
+/* Of a file system in memory: no operation on it waits for a device. */
+bool engine_file_in_memory(const struct engine_file *file);
 void engine_file_close(struct engine_file *file); /* nothing in flight on it.  NULL is fine */
 /* What direct I/O on it wants offsets and lengths to be a multiple of; 1 if buffered. */
 uint32_t engine_file_align(const struct engine_file *file);

@@ -98,6 +98,11 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 	return 0;
 }
 
+bool engine_file_in_memory(const struct engine_file *file)
+{
+	return file->memory;
+}
+
 void engine_file_renew(struct engine_file *file)
 {
 	int fd;

@@ -8,7 +8,8 @@
  *	... switch ── apply ── new name ── vbd_release ── free (thread) ── done
  *
  * The first commit runs while requests are served and takes what is dirty by then; so the second
- * one, under hold, is tiny and requests are held for milliseconds only (ORDER 17).
+ * one, under hold, is tiny and requests are held for milliseconds only (ORDER 17).  Files in memory
+ * are switched in the loop: that waits for nothing.
  */
 #include "snapshot.h"
 
@@ -87,6 +88,14 @@ static void switch_work(struct loop_work *work)
 		job->err.code = rc;
 }
 
+static void switch_now(struct loop_task *task)
+{
+	struct snapshot_job *job = list_entry(task, struct snapshot_job, task);
+
+	switch_work(&job->work);
+	switch_done(&job->work);
+}
+
 /* ORDER 17: what was acknowledged is durable in the old leaf before names change. */
 static void second_commit_done(void *arg, int err)
 {
@@ -97,7 +106,12 @@ static void second_commit_done(void *arg, int err)
 		return;
 	}
 	job->work = (struct loop_work){ .work = switch_work, .done = switch_done, .owner = job };
-	if (loop_work_start(job->loop, &job->work) < 0)
+	job->task = (struct loop_task){ .run = switch_now };
+	/* requests are held: a thread that waits for its turn on a processor, and the loop then for
+	 * its own, would make that longer than all the rest */
+	if (vhd_snapshot_is_quick(&job->snapshot))
+		loop_defer(job->loop, &job->task);
+	else if (loop_work_start(job->loop, &job->work) < 0)
 		fail(job, -ENOMEM, "no thread for the switch");
 }
 

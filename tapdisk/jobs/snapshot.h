@@ -23,6 +23,7 @@ struct snapshot_job {
 	/* the job's */
 	struct vhd_snapshot snapshot;
 	struct loop_work work;
+	struct loop_task task;
 	struct vbd_op hold;
 	struct disk *disk;
 	uint64_t held_ns;

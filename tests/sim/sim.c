@@ -187,6 +187,12 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 	return 0;
 }
 
+bool engine_file_in_memory(const struct engine_file *file)
+{
+	(void)file;
+	return rng_chance(w.rng, 50);
+}
+
 void engine_file_renew(struct engine_file *file)
 {
 	(void)file;
