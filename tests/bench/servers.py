@@ -3,6 +3,7 @@
 Each serves one image at a Unix socket, without the page cache where it can (nbdkit cannot).  The
 client is fio; the server's processor time is what the kernel counted for its threads meanwhile.
 """
+import functools
 import json
 import os
 import shutil
@@ -95,11 +96,16 @@ COMMANDS = {"vhd": tapdisk("vhd"), "raw": tapdisk("raw"), "qemu vpc": qemu_nbd("
             "qemu raw": qemu_nbd("raw"), "nbdkit": nbdkit}
 
 
+@functools.cache
 def missing(name):
-    """The program that this contender, or the client, lacks."""
+    """What this contender, or the client, lacks; None: nothing."""
     programs = ["fio"] + (["nbdkit"] if name == "nbdkit" else []) + \
         (["qemu-nbd"] if name.startswith("qemu") else [])
-    return next((p for p in programs if not shutil.which(p)), None)
+    absent = next((p for p in programs if not shutil.which(p)), None)
+    if absent:
+        return absent
+    engines = subprocess.run(["fio", "--enghelp"], check=True, capture_output=True, text=True)
+    return None if "nbd" in engines.stdout.split() else "fio with an NBD engine"
 
 
 def fio_command(server, rw, bs, depth, *more):
