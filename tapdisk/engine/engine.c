@@ -76,11 +76,19 @@ static bool absorb(struct transfer *t, int64_t result, int *err)
 	return false;
 }
 
+/* A file in memory: the copy is all there is to it, no queue of the kernel helps, and no thread. */
+static bool at_once(const struct engine_file *file)
+{
+	return file->memory && file->engine->memory_at_once;
+}
+
 static int64_t move_now(const struct transfer *t)
 {
 	ssize_t n;
 
-	if (t->iov_count == 1 && t->op == ENGINE_READ)
+	if (t->op == ENGINE_TRUNCATE)
+		n = ftruncate(t->fd, (off_t)t->offset);
+	else if (t->iov_count == 1 && t->op == ENGINE_READ)
 		n = pread(t->fd, t->iov->iov_base, t->iov->iov_len, (off_t)t->offset);
 	else if (t->iov_count == 1)
 		n = pwrite(t->fd, t->iov->iov_base, t->iov->iov_len, (off_t)t->offset);
@@ -100,12 +108,11 @@ void transfer_go(struct transfer *t)
 		worker_start(t);
 		return;
 	}
-	if (!engine->memory_at_once || !t->file->memory || list_empty(&t->riders)) {
+	if (!at_once(t->file) || list_empty(&t->riders)) {
 		engine->backend->start(engine, t);
 		engine_wake(engine);
 		return;
 	}
-	/* a file in memory: the copy is all there is to it, no queue of the kernel helps */
 	while (!absorb(t, move_now(t), &err))
 		;
 	t->finish(t, err);
@@ -201,7 +208,7 @@ static void ride(struct engine *engine, struct engine_io *io)
 	t->file = io->file;
 	t->fd = io->file->fd;
 	t->op = io->op;
-	t->in_worker = io->op == ENGINE_TRUNCATE;
+	t->in_worker = io->op == ENGINE_TRUNCATE && !at_once(io->file);
 	t->finish = riders_finish;
 	merge_gather(engine, t, io);
 	transfer_go(t);
@@ -214,7 +221,7 @@ static bool is_nothing(const struct engine_io *io)
 
 	switch (io->op) {
 	case ENGINE_SYNC:
-		return file->memory && file->engine->memory_at_once;
+		return at_once(file);
 	case ENGINE_TRUNCATE:
 		return file->device;
 	default:
