@@ -334,6 +334,8 @@ static int send_metadata(struct sender *s)
 		rc = put(s, header, sizeof(header), p->footer.data_offset);
 	if (!rc)
 		rc = convert_dynamic_table(&s->places, p, put, s);
+	if (rc == -ENOMEM)
+		return error_set(s->err, rc, "cannot make the delta: out of memory");
 	if (!rc)
 		rc = put(s, batmap, sizeof(batmap), p->batmap_at);
 	if (!rc)
