@@ -3,31 +3,52 @@
 
 #include <string.h>
 
+#include "base/endian.h"
 #include "base/number.h"
 #include "bitmap.h"
 #include "error.h"
 #include "geometry.h"
 
+struct spare {
+	uint64_t first, end; /* blocks */
+	uint64_t block;	     /* found in use */
+	uint32_t entry;	     /* VHD_BAT_UNUSED: none */
+};
+
+static int look_at_spare(void *arg, uint32_t first, const uint8_t *raw, uint32_t count)
+{
+	struct spare *s = arg;
+
+	if (first + (uint64_t)count <= s->first)
+		return 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t block = first + (uint64_t)i;
+		uint32_t entry = be32_load(raw + (size_t)i * 4);
+
+		if (block < s->first || block >= s->end || entry == VHD_BAT_UNUSED)
+			continue;
+		s->block = block;
+		s->entry = entry;
+		return IMAGE_WALK_STOP;
+	}
+	return 0;
+}
+
 /* Spare entries that are not empty were left by something we do not know. */
 static int check_spare(struct vhd_image *img, uint64_t old, struct vhd_error *err)
 {
-	uint64_t first = number_div_up(old, img->header.block_size);
+	struct spare s = { .first = number_div_up(old, img->header.block_size),
+			   .end = img->blocks,
+			   .entry = VHD_BAT_UNUSED };
+	int rc = image_walk_table(img, look_at_spare, &s, err);
 
-	for (uint64_t block = first; block < img->blocks; block++) {
-		uint32_t entry;
-		int rc = image_bat_entry(img, (uint32_t)block, &entry, err);
-
-		if (rc < 0)
-			return rc;
-		if (entry != VHD_BAT_UNUSED)
-			return error_value(
-				err, -VHD_E_BAT_ENTRY, img->header.table_offset + block * 4,
-				VHD_BAT_UNUSED, entry,
-				"cannot enlarge '%s': the table entry of block %llu, beyond the "
-				"end of the disk, is %u and not empty; see vhd-util check",
-				img->io->name, (unsigned long long)block, entry);
-	}
-	return 0;
+	if (rc < 0 || s.entry == VHD_BAT_UNUSED)
+		return rc;
+	return error_value(err, -VHD_E_BAT_ENTRY, img->header.table_offset + s.block * 4,
+			   VHD_BAT_UNUSED, s.entry,
+			   "cannot enlarge '%s': the table entry of block %llu, beyond the end of "
+			   "the disk, is %u and not empty; see vhd-util check",
+			   img->io->name, (unsigned long long)s.block, s.entry);
 }
 
 /* What somebody left in the last block behind the end of the disk would come to light. */

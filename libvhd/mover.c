@@ -124,10 +124,12 @@ static int copy_range(struct mover *m, uint64_t from, uint64_t length, uint64_t 
 	int rc = 0;
 
 	while (!rc && at < end) {
-		rc = io_data(io, at, &start, &stop);
-		if (rc < 0 || start >= stop || start >= end)
+		if (at < m->data || at >= m->data_end)
+			rc = io_data(io, at, &m->data, &m->data_end);
+		start = m->data;
+		if (rc < 0 || start >= m->data_end || start >= end)
 			break;
-		stop = number_min(stop, end);
+		stop = number_min(m->data_end, end);
 		for (at = number_max(at, start); !rc && at < stop;) {
 			uint64_t n = number_min(BUFFER_BYTES, stop - at);
 

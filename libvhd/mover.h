@@ -25,6 +25,8 @@ struct mover {
 	uint32_t *pending; /* owned: blocks copied, not yet told */
 	size_t count;
 	uint64_t pending_bytes;
+	uint64_t data, data_end; /* storage asked about last, bytes: asking may cost as much as the
+				  * file is long; what became a hole since reads as zero */
 };
 
 /* Open @path for writing as @role.  An interrupted journalled operation of the default journal

@@ -118,6 +118,19 @@ rm in/d.vhd
 interrupted INT import in/x.tar out/new
 [ $? = 0 ] || { cuts=$((cuts + 1)) && only ''; }
 rm in/x.tar
+# whatever moves blocks: the image is whole, the same command goes on
+prepare() { rm -rf out && mkdir out && cp --sparse=always in/base.vhd in/child.vhd out; }
+for work in compact fill optimize "resize --size 2040G"; do
+	# shellcheck disable=SC2086
+	interrupted INT $work out/base.vhd
+	[ $? = 130 ] || continue
+	cuts=$((cuts + 1))
+	only base.vhd child.vhd
+	check_status 0 "$U" compare out/child.vhd want.raw
+	check_status 0 "$U" check out/base.vhd
+	[ "$work" = fill ] || check_status 0 "$U" $work out/base.vhd
+	check_status 0 "$U" compare out/child.vhd want.raw
+done
 
 # readers
 prepare() { :; }
