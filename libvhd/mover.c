@@ -143,6 +143,15 @@ static int copy_range(struct mover *m, uint64_t from, uint64_t length, uint64_t 
 	return rc;
 }
 
+/* The bitmap is the map's business, but it gets its storage now: a full disk must show while the
+ * move can be cancelled, not in the commit. */
+static int copy_bitmap(struct mover *m, uint64_t from, uint64_t bytes, uint64_t place)
+{
+	int rc = io_read(m->img->io, m->buffer, bytes, from);
+
+	return rc ? rc : io_write(m->img->io, m->buffer, bytes, place);
+}
+
 static int copy_block(struct mover *m, uint64_t from, uint64_t place, bool chosen)
 {
 	struct vhd_io *io = m->img->io;
@@ -151,6 +160,8 @@ static int copy_block(struct mover *m, uint64_t from, uint64_t place, bool chose
 
 	if (chosen) /* the map's own places read as zero, others may hold anything */
 		rc = io_punch(io, place, bitmap + m->img->header.block_size);
+	if (!rc)
+		rc = copy_bitmap(m, from, bitmap, place);
 	if (!rc)
 		rc = copy_range(m, from + bitmap, m->img->header.block_size, place + bitmap);
 	return rc < 0 ? error_system(m->err, rc, m->verb, io->name) : 0;

@@ -335,9 +335,10 @@ static int clear_old(struct vhd_image *img, const struct room *room)
 	return rc;
 }
 
-static int write_all(struct vhd_image *img, const struct room *room, struct vhd_error *err)
+/* Table and batmap, all but the naming of them; durable. */
+static int write_new(struct vhd_image *img, const struct room *room, bool moves,
+		     struct vhd_error *err)
 {
-	bool moves = room->place != img->header.table_offset;
 	int rc = 0;
 
 	if (moves || room->entries > img->header.max_entries)
@@ -348,8 +349,19 @@ static int write_all(struct vhd_image *img, const struct room *room, struct vhd_
 		rc = write_batmap(img, room);
 	if (!rc)
 		rc = io_sync(img->io);
-	if (rc < 0)
-		return error_system(err, rc, "resize", img->io->name);
+	return rc < 0 ? error_system(err, rc, "resize", img->io->name) : 0;
+}
+
+static int write_all(struct vhd_image *img, const struct room *room, struct vhd_error *err)
+{
+	bool moves = room->place != img->header.table_offset;
+	int rc = write_new(img, room, moves, err);
+
+	if (rc < 0) { /* a full disk, most likely: nobody names what was written */
+		if (moves)
+			(void)!io_punch(img->io, room->place, room->end - room->place);
+		return rc;
+	}
 	rc = flip(img, room, err);
 	if (rc < 0 || !moves)
 		return rc;
