@@ -13,14 +13,12 @@
 #include <unistd.h>
 
 #include "atomic.h"
-#include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "bitmap.h"
-#include "cbt.h"
 #include "confine.h"
+#include "delta-compare.h"
 #include "delta.h"
-#include "differ.h"
 #include "error.h"
 #include "io-file.h"
 #include "path.h"
@@ -34,15 +32,12 @@ struct sender {
 	const char *destination;
 	const struct vhd_delta_options *o;
 	struct vhd_chain *old, *new;
-	struct differ differ;
+	struct delta_compare compare;
 	struct plan plan;
 	struct convert_dynamic places;
 	struct stream *out;
 	struct sha256 hash;
-	uint64_t at;	/* of the delta: bytes sent or skipped */
-	uint8_t *block; /* owned: data of one block */
-	uint8_t *log;	/* owned: bitmap of a changed-block log; NULL: there is none */
-	uint64_t changed;
+	uint64_t at; /* of the delta: bytes sent or skipped */
 	struct vhd_delta_result *result;
 	struct vhd_error *err;
 };
@@ -82,64 +77,6 @@ static int judge_images(struct sender *s)
 				 "cannot make a delta between '%s' and '%s': they have one id",
 				 old->io->name, new->io->name);
 	return 0;
-}
-
-/* ── the log ── */
-
-static int judge_log(struct sender *s, struct cbt *log)
-{
-	if (!log->header.consistent)
-		return error_set(s->err, -VHD_E_ARGUMENT,
-				 "cannot use the log '%s': it is not consistent: changes may be "
-				 "missing in it; leave it out, then all is compared",
-				 s->o->log);
-	if (log->header.size != vhd_size(s->new))
-		return error_value(
-			s->err, -VHD_E_ARGUMENT, 0, vhd_size(s->new), log->header.size,
-			"cannot use the log '%s': it is of a disk of %llu bytes, '%s' has "
-			"%llu",
-			s->o->log, (unsigned long long)log->header.size,
-			s->new->images[0]->io->name, (unsigned long long)vhd_size(s->new));
-	return cbt_whole(log, s->err);
-}
-
-static int load_log(struct sender *s)
-{
-	struct cbt log = { .io = NULL };
-	size_t bytes;
-	int rc;
-
-	if (!s->o->log)
-		return 0;
-	rc = cbt_open(s->o->log, false, &log, s->err);
-	if (!rc)
-		rc = judge_log(s, &log);
-	if (!rc) {
-		bytes = cbt_bitmap_bytes(log.header.size);
-		s->log = calloc(1, bytes + 1);
-		rc = s->log ? cbt_read(&log, s->log, bytes, 0, s->err) :
-			      error_system(s->err, -ENOMEM, "read", s->o->log);
-	}
-	cbt_close(&log);
-	return rc;
-}
-
-/* Was anything changed at @sector, by the log?  That is so for *count sectors from there on, at
- * most as many as given. */
-static bool is_logged(const struct sender *s, uint64_t sector, uint64_t *count)
-{
-	const uint64_t unit = CBT_BLOCK_BYTES / VHD_SECTOR;
-	uint64_t first = sector / unit, bit = first;
-	bool set;
-
-	if (!s->log)
-		return true;
-	set = s->log[bit / 8] >> bit % 8 & 1;
-	while ((bit + 1) * unit < sector + *count &&
-	       (s->log[(bit + 1) / 8] >> (bit + 1) % 8 & 1) == set)
-		bit++;
-	*count = number_min(*count, (bit + 1) * unit - sector);
-	return set;
 }
 
 /* ── the layout ── */
@@ -202,74 +139,13 @@ static int step(struct sender *s, uint64_t done, uint64_t total)
 			 s->new->images[0]->io->name);
 }
 
-static void take_run(struct sender *s, uint32_t block, uint64_t offset, size_t at, size_t end)
-{
-	uint32_t bytes = bitmap_sectors(s->places.sectors) * VHD_SECTOR;
-	uint64_t in = offset + at - block * (uint64_t)s->plan.header.block_size;
-
-	memcpy(s->block + in, s->differ.will + at, end - at);
-	bits_set_range(s->places.page + s->places.page_bytes - bytes, in / VHD_SECTOR,
-		       (end - at) / VHD_SECTOR);
-	s->changed += end - at;
-}
-
-/* A range of @block that comes from different places.  1: it differs. */
-static int compare_range(struct sender *s, uint32_t block, uint64_t offset, uint64_t length,
-			 bool only_whether)
-{
-	int rc = 0;
-
-	while (length) {
-		size_t n = number_min(length, DIFFER_BYTES), at = 0, end;
-		int failed = differ_read(&s->differ, offset, n, s->err);
-
-		if (failed < 0)
-			return failed;
-		while ((at = differ_next(&s->differ, at, n, &end)) < n) {
-			rc = 1;
-			if (only_whether)
-				return rc;
-			take_run(s, block, offset, at, end);
-			at = end;
-		}
-		offset += n;
-		length -= n;
-	}
-	return rc;
-}
-
-/* Does a block differ?  1 or 0, or negative; with its bitmap and data made, unless
- * @only_whether. */
-static int compare_block(struct sender *s, uint32_t block, bool only_whether)
-{
-	uint64_t sectors = vhd_size(s->new) / VHD_SECTOR;
-	uint64_t sector = (uint64_t)block * s->places.sectors;
-	uint64_t end = number_min(sector + s->places.sectors, sectors);
-	int found = 0;
-
-	while (sector < end) {
-		uint64_t run = end - sector;
-		bool same = !is_logged(s, sector, &run);
-		int rc = same ? 0 : differ_run(&s->differ, sector, run, &same, &run, s->err);
-
-		if (!rc && !same)
-			rc = compare_range(s, block, sector * VHD_SECTOR, run * VHD_SECTOR,
-					   only_whether);
-		if (rc < 0 || (rc && only_whether))
-			return rc;
-		found |= rc;
-		sector += run;
-	}
-	return found;
-}
-
 static int place_blocks(struct sender *s)
 {
 	uint64_t size = vhd_size(s->new);
 	uint32_t entry;
 
 	for (uint32_t block = 0; block < s->plan.blocks; block++) {
-		int rc = compare_block(s, block, true);
+		int rc = delta_compare_block(&s->compare, block, true, s->err);
 
 		if (rc > 0) {
 			convert_dynamic_place(&s->places, block, &entry);
@@ -349,11 +225,12 @@ static int send_block(struct sender *s, uint32_t block, uint32_t entry)
 	int rc;
 
 	memset(s->places.page, 0, s->places.page_bytes);
-	memset(s->block, 0, s->plan.header.block_size);
-	rc = compare_block(s, block, false);
+	rc = delta_compare_block(&s->compare, block, false, s->err);
+	memcpy(s->places.page + s->places.page_bytes - s->compare.bitmap_bytes, s->compare.bitmap,
+	       s->compare.bitmap_bytes);
 	if (rc >= 0)
 		rc = put(s, s->places.page, s->places.page_bytes, data - s->places.page_bytes);
-	return rc ? rc : put(s, s->block, s->plan.header.block_size, data);
+	return rc ? rc : put(s, s->compare.data, s->plan.header.block_size, data);
 }
 
 static int send_end(struct sender *s)
@@ -393,7 +270,7 @@ static int send_all(struct sender *s)
 		if (!rc)
 			rc = step(s, s->at, total);
 	}
-	s->result->changed_bytes = s->changed;
+	s->result->changed_bytes = s->compare.changed;
 	return rc ? rc : send_end(s);
 }
 
@@ -452,14 +329,12 @@ static int create(struct sender *s)
 		return rc;
 	chain_warn(s->old, &s->o->progress);
 	chain_warn(s->new, &s->o->progress);
-	rc = load_log(s);
-	if (!rc)
-		rc = differ_init(&s->differ, s->old, s->new, s->err);
+	rc = delta_compare_init(&s->compare, s->old, s->new, s->plan.header.block_size / VHD_SECTOR,
+				s->o->log, s->err);
 	if (rc < 0)
 		return rc;
 	rc = convert_dynamic_init(&s->places, &s->plan, s->plan.metadata_end);
-	s->block = malloc(s->plan.header.block_size);
-	if (rc < 0 || !s->block)
+	if (rc < 0)
 		return error_system(s->err, -ENOMEM, "make a delta to",
 				    s->new->images[0]->io->name);
 	rc = place_blocks(s);
@@ -487,10 +362,8 @@ int vhd_delta_create(const char *old, const char *new, const char *destination,
 		rc = open_still(new, 0, &o->parents, &s.new, err);
 	if (!rc)
 		rc = create(&s);
-	differ_release(&s.differ);
+	delta_compare_release(&s.compare);
 	convert_dynamic_release(&s.places);
-	free(s.block);
-	free(s.log);
 	vhd_close(s.new, NULL);
 	vhd_close(s.old, NULL);
 	return rc;
