@@ -197,6 +197,8 @@ static int send_dynamic(struct vhd_chain *chain, struct stream *out,
 		rc = place_blocks(&s);
 	if (!rc)
 		rc = convert_dynamic_metadata(&s.dynamic, &target->plan, put, &s);
+	if (rc == -ENOMEM) /* its own, or told already */
+		error_system(err, rc, "convert", chain->images[0]->io->name);
 	if (!rc)
 		rc = send_blocks(&s);
 	result->data_bytes = vhd_size(chain);
