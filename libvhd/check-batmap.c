@@ -81,9 +81,8 @@ static int can_rebuild(struct check *c, uint64_t at)
 	uint64_t map = (uint64_t)batmap_sectors(c->header.max_entries) * VHD_SECTOR;
 	uint64_t length = VHD_BATMAP_HEADER_BYTES + map;
 
-	if (!number_within(at, length, c->end_offset))
-		return !c->has_end && !c->io->device;
-	return check_place_free(c, at, length);
+	/* a file that was cut off before: the end footer is put behind that room, if at all */
+	return number_within(at, length, c->end_offset) ? check_place_free(c, at, length) : 0;
 }
 
 static int check_batmap_map(struct check *c, const struct vhd_batmap_header *h, uint64_t at)
@@ -150,7 +149,6 @@ int check_batmap(struct check *c)
 		return 0;
 	hit = check_hit(c, at, sizeof(raw));
 	if (hit || !number_within(at, sizeof(raw), c->end_offset)) {
-		f.repairable = !hit && !c->has_end && !c->io->device;
 		if (footer_has_batmap(&c->footer))
 			check_report(c, &f,
 				     "the creator of the image writes a batmap after the "

@@ -430,6 +430,8 @@ int vhd_repair(const char *path, const struct vhd_repair_options *options,
 		if (undone)
 			rc = undone < 0 ? undone : repair_io(&r);
 	}
+	if (rc == -VHD_E_CANCELLED && !r.result->backup[0])
+		error_set(err, rc, "repairing '%s' was interrupted; nothing was changed", path);
 	forget(&r);
 	free(r.notes);
 	free(r.ranges);

@@ -122,6 +122,11 @@ static int admit(struct salvage *s)
 			"cannot salvage '%s': a journalled resize was interrupted; to undo "
 			"it: vhd-util revert -n '%s' -j JOURNAL",
 			s->source, s->source);
+	if (c->copy_place == CHECK_PLACE_DIFFERS && !s->o->end_footer)
+		return error_set(s->err, -VHD_E_FOOTERS_DIFFER,
+				 "cannot salvage '%s': its two footers contradict each other; say "
+				 "which one is right: --end-footer or --backup-footer",
+				 s->source);
 	if (footer_is_sparse(&c->footer) && (!c->has_table || c->header_unsound) && s->edits.unread)
 		return error_system(s->err, -EIO, "read the metadata of", s->source);
 	if (footer_is_sparse(&c->footer) && (!c->has_table || c->header_unsound))
@@ -471,6 +476,8 @@ int vhd_salvage(const char *source, const char *destination,
 		rc = make_plan(s);
 	if (!rc)
 		rc = make_target(s);
+	if (rc == -VHD_E_CANCELLED)
+		error_set(err, rc, "salvaging '%s' was interrupted; nothing was made", source);
 	s->result->size = s->plan.footer.current_size;
 	s->result->assumed = s->assumed;
 	s->result->lost_bytes = s->lost.bytes;

@@ -233,6 +233,36 @@ START_TEST(order)
 }
 END_TEST
 
+/* Two footers that contradict each other: none is taken in silence. */
+START_TEST(contradiction)
+{
+	struct vhd_salvage_options o;
+	struct vhd_salvage_result r;
+	struct wreck w;
+
+	wreck_make(&w, WRECK_OURS, seed);
+	w.bytes[FOOTER_UUID] ^= 1;
+	seal_footer(w.bytes);
+	wreck_store(w.bytes, w.length);
+	o = options(&w);
+	snprintf(when, sizeof(when), "footers differ");
+	ck_assert_int_eq(salvage(&o, &r), -VHD_E_FOOTERS_DIFFER);
+	for (int i = 0; i < 2; i++) {
+		uint8_t *file;
+		uint64_t length;
+
+		o.end_footer = i;
+		o.backup_footer = !i;
+		ck_assert_int_eq(salvage(&o, &r), 0);
+		ck_assert_uint_eq(r.lost_bytes, 0);
+		file = wreck_load(TARGET, &length);
+		ck_assert_uint_eq(file[FOOTER_UUID], w.bytes[FOOTER_UUID] ^ i);
+		free(file);
+	}
+	wreck_release(&w);
+}
+END_TEST
+
 /* ── targets ── */
 
 START_TEST(targets)
@@ -281,6 +311,7 @@ int main(void)
 	tcase_add_loop_test(tc, cut, 0, WRECK_KINDS);
 	tcase_add_test(tc, footers);
 	tcase_add_test(tc, order);
+	tcase_add_test(tc, contradiction);
 	tcase_add_test(tc, targets);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
