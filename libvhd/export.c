@@ -238,7 +238,8 @@ static int choose_names(struct exporter *x)
 
 		snprintf(x->names[i], sizeof(x->names[i]), "%s", name);
 		for (unsigned tries = 1; taken; tries++) {
-			taken = !strcmp(x->names[i], EXPORT_HASH_NAME);
+			/* names that begin with a dot are not taken by import */
+			taken = !strcmp(x->names[i], EXPORT_HASH_NAME) || x->names[i][0] == '.';
 			for (unsigned k = 0; k < i && !taken; k++)
 				taken = !strcmp(x->names[i], x->names[k]);
 			if (taken)

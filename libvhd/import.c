@@ -231,13 +231,21 @@ static int no_chain(struct importer *m, const char *name)
 		m->source, name);
 }
 
-/* Does @child find @parent where it says?  By its names here, beneath the directory. */
+/* Does @child find @parent where it says?  By its names here, beneath the directory; and by the first
+ * of them: another would lead later to what still is where the chain came from. */
 static bool finds(struct importer *m, struct vhd_image *child, const struct vhd_image *parent)
 {
 	const struct vhd_parents beneath = { .beneath_only = true };
+	CLEANUP_FREE char *first = malloc(PATH_TEXT_MAX);
 	struct vhd_image *found;
+	const char *name;
 	bool same;
 
+	if (!first || chain_stored_parent(child, first, PATH_TEXT_MAX, NULL) < 0)
+		return false;
+	name = !strncmp(first, "./", 2) ? first + 2 : first;
+	if (strcmp(name, path_base_name(parent->io->name)) != 0)
+		return false;
 	if (chain_find_parent(child, m->temp, &beneath, false, &found, NULL) < 0)
 		return false;
 	same = found->io->inode == parent->io->inode &&

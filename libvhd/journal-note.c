@@ -101,10 +101,11 @@ static int write_note(int fd, const uint8_t raw[JOURNAL_NOTE_BYTES], bool device
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-int journal_note_make(struct journal_note *note, const char *path,
+int journal_note_make(struct journal_note *note, const char *path, bool beside,
 		      const struct journal_facts *facts, struct vhd_error *err)
 {
-	CLEANUP_FD int fd = open(path, O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0666);
+	const int oflags = O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC | (beside ? O_NOFOLLOW : 0);
+	CLEANUP_FD int fd = open(path, oflags, 0666);
 	CLEANUP_FREE char *copy = strdup(path);
 	uint8_t raw[JOURNAL_NOTE_BYTES];
 	struct stat st;

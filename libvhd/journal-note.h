@@ -31,8 +31,8 @@ struct journal_facts {
 };
 
 /* Write a note to @path (made, or a file or device that is there; not a VHD image: -EEXIST),
- * durably. */
-VHD_MUST int journal_note_make(struct journal_note *note, const char *path,
+ * durably.  @beside: nobody named that path, it is the default one: a link there is not followed. */
+VHD_MUST int journal_note_make(struct journal_note *note, const char *path, bool beside,
 			       const struct journal_facts *facts, struct vhd_error *err);
 /* The operation is over with @rc: the note goes (a device is cleared), durably.  Returns @rc, or
  * what went wrong with removing it. */

@@ -257,13 +257,13 @@ static int work_noted(struct resize *r)
 	int rc = 0;
 
 	if (r->o->journal)
-		rc = journal_note_make(&asked, r->o->journal, &was, r->err);
+		rc = journal_note_make(&asked, r->o->journal, false, &was, r->err);
 	if (!rc && !is_sparse(r) && r->o->size > r->old && !img->io->device) {
 		rc = journal_default_path(img->io->name, path);
 		if (rc < 0)
 			error_system(r->err, rc, "resize", img->io->name);
 		else
-			rc = journal_note_make(&beside, path, &was, r->err);
+			rc = journal_note_make(&beside, path, true, &was, r->err);
 	}
 	if (!rc)
 		rc = work(r);

@@ -278,14 +278,39 @@ static int apply_note(struct vhd_image *img, const struct journal_facts *was, bo
 	return grow_end(img, err);
 }
 
+/* What is no image (any more): the old footer is still in its place, or it is another file. */
+static int check_cut(struct vhd_io *io, const struct journal_facts *was, struct vhd_error *err)
+{
+	uint8_t raw[VHD_FOOTER_BYTES];
+	struct vhd_footer footer;
+	uint64_t bytes;
+	int rc = io_size(io, &bytes);
+
+	if (!rc && number_within(was->place, sizeof(raw), bytes))
+		rc = io_read(io, raw, sizeof(raw), was->place);
+	else if (!rc)
+		memset(raw, 0, sizeof(raw));
+	if (rc < 0)
+		return error_system(err, rc, "read", io->name);
+	if (footer_decode(raw, &footer, NULL) == 0 &&
+	    !memcmp(footer.uuid, was->footer.uuid, VHD_UUID_BYTES))
+		return 0;
+	return error_set(err, -VHD_E_JOURNAL,
+			 "cannot undo the resize of '%s': the journal is of another image; the "
+			 "footer it tells of is not there",
+			 io->name);
+}
+
 static int revert_note(struct vhd_io **io, const struct journal_facts *was, bool dry_run,
 		       struct vhd_revert_result *result, struct vhd_error *err)
 {
 	struct vhd_image *img;
 	int rc = image_open(*io, 0, &img, err);
 
-	if (rc < 0 && error_is_vhd(rc) && was->footer.type == VHD_TYPE_FIXED)
-		return cut_back(*io, was, dry_run, result, err);
+	if (rc < 0 && error_is_vhd(rc) && was->footer.type == VHD_TYPE_FIXED) {
+		rc = check_cut(*io, was, err);
+		return rc < 0 ? rc : cut_back(*io, was, dry_run, result, err);
+	}
 	if (rc < 0)
 		return rc;
 	*io = NULL;
@@ -297,12 +322,20 @@ static int revert_note(struct vhd_io **io, const struct journal_facts *was, bool
 /* ── the whole ── */
 
 /* A journal that is none (a fresh device, an empty file): then nothing was begun. */
-static int no_journal(struct vhd_io **io, const char *journal, struct vhd_revert_result *result,
+static int no_journal(struct vhd_io **io, struct vhd_io *journal, struct vhd_revert_result *result,
 		      struct vhd_error *err)
 {
 	struct vhd_image *img;
-	int rc = image_open(*io, IMAGE_ALLOW_POISONED, &img, err);
+	int rc = image_probe(journal);
 
+	if (rc < 0)
+		return error_system(err, rc, "read", journal->name);
+	if (rc) /* it would be removed in the end */
+		return error_set(err, -VHD_E_JOURNAL,
+				 "cannot undo the resize of '%s' by '%s': that is a VHD image, no "
+				 "journal",
+				 (*io)->name, journal->name);
+	rc = image_open(*io, IMAGE_ALLOW_POISONED, &img, err);
 	if (rc < 0)
 		return rc;
 	*io = NULL;
@@ -310,7 +343,7 @@ static int no_journal(struct vhd_io **io, const char *journal, struct vhd_revert
 	if (img->problems & IMAGE_POISONED)
 		rc = error_set(err, -VHD_E_JOURNAL,
 			       "cannot undo the resize of '%s': '%s' is no journal", img->io->name,
-			       journal);
+			       journal->name);
 	image_close(img);
 	return rc;
 }
@@ -335,7 +368,7 @@ static int by_kind(struct vhd_io **io, struct vhd_io *journal, bool dry_run,
 		return error_system(err, rc, "read", journal->name);
 	if (size >= sizeof(raw) && journal_note_decode(raw, &was))
 		return revert_note(io, &was, dry_run, result, err);
-	return no_journal(io, journal->name, result, err);
+	return no_journal(io, journal, result, err);
 }
 
 /* Durably.  What has the name of a device stays, and says nothing any more. */

@@ -40,6 +40,16 @@ read -r hash bytes <tarred/SHA256
 cmp tarred/base.vhd b/base.vhd 2>/dev/null || cmp tarred/base.vhd a/base.vhd || fail "tar: contents"
 cmp tarred/leaf.vhd leaf.vhd || fail "tar: leaf"
 
+# what is still where the chain came from is not what the new one reads
+"$U" snapshot -n b/child.vhd -p a/base.vhd
+"$U" export b/child.vhd | "$U" import - apart >.out || fail "apart"
+check_out "$T/apart/base.vhd" "$U" query -n apart/child.vhd -p
+
+# names that begin with a dot come out under others
+cp a/base.vhd .dot.vhd && "$U" snapshot -n .child.vhd -p .dot.vhd -e
+"$U" export .child.vhd | "$U" import - dots >.out || fail "names with dots: $(cat .err)"
+[ "$(ls dots | wc -l)" = 2 ] || fail "names with dots: $(ls -A dots)"
+
 # pipes, gzip, the same directory: bytes as they were
 mkdir flat
 cp a/base.vhd flat/base.vhd

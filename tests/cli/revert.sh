@@ -175,4 +175,45 @@ for try in 1 2 3 4 5 6 7 8 9 10; do
 	check_out 20 "$U" query -n x.vhd -v
 	check_status 0 "$U" compare x.vhd d.vhd
 done
+
+# a note of another image, a fixed one: what is no image is not cut
+"$U" create -n fixed.vhd -s 2 -r
+cat >note.py <<'PY'
+import struct, sys
+b = open("fixed.vhd", "rb").read()
+raw = bytearray(1536)
+raw[:12] = struct.pack(">8sI", b"vhdsizes", 1)
+raw[16:48] = b[-512:][68:84] + struct.pack(">QQ", 8 << 20, len(b) - 512)
+raw[512:1024] = b[-512:]
+raw[12:16] = struct.pack(">I", ~sum(raw) & 0xffffffff)
+open("note", "wb").write(raw)
+PY
+python3 note.py
+cp note jrn
+head -c 5000000 /dev/urandom >precious
+cp precious same
+check_status 117 "$U" revert -n precious -j jrn
+cmp precious same || fail "another file was cut"
+[ -e jrn ] || fail "the journal is gone"
+head -c 300 /dev/urandom >precious
+check_status 117 "$U" revert -n precious -j jrn
+# its own: the file became longer, and has no footer at its end yet
+cp fixed.vhd long.vhd
+truncate -s 5M long.vhd
+check_status 0 "$U" revert -n long.vhd -j jrn
+cmp long.vhd fixed.vhd || fail "the fixed image is not what it was"
+
+# an image given as a journal stays
+cp d.vhd x.vhd
+cp d.vhd y.vhd
+check_status 117 "$U" revert -n x.vhd -j y.vhd
+cmp d.vhd y.vhd || fail "an image was removed as a journal"
+
+# the note beside an image is not written through a link
+echo mine >victim
+cp fixed.vhd z.vhd
+ln -s victim .z.vhd.journal
+check_status 40 "$U" resize z.vhd --size 8M
+[ "$(cat victim)" = mine ] || fail "written through a link"
+cmp z.vhd fixed.vhd || fail "resized without a note"
 exit 0
