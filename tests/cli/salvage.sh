@@ -107,6 +107,25 @@ if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
 		[ \$status = 28 ] && [ -z \"\$(ls -A full)\" ]" || fail "full disk: $(cat err)"
 fi
 
+# a device: its old contents do not show, its footer is at its end, and what is changed is kept aside
+truncate -s 8M dev.img
+if [ "$(id -u)" = 0 ] && loop=$(losetup -f --show dev.img 2>/dev/null); then
+	at_exit "losetup -d $loop"
+	head -c 8M /dev/urandom >"$loop"
+	check_status 0 "$U" salvage a.vhd "$loop"
+	check_out "$loop is valid" "$U" check -b "$loop"
+	check_status 0 "$U" compare a.vhd "$loop"
+	dd if=/dev/zero of="$loop" bs=512 seek=16383 count=1 conv=notrunc status=none
+	check_status 22 "$U" repair "$loop"
+	check_err '--backup FILE'
+	check_status 0 "$U" repair "$loop" --backup kept
+	check_out "$loop is valid" "$U" check -b "$loop"
+	check_status 0 "$U" repair "$loop" --undo kept
+	check_status 117 "$U" check "$loop"
+	check_status 0 "$U" salvage "$loop" again.vhd
+	check_status 0 "$U" compare a.vhd again.vhd
+fi
+
 need qemu-img qemu-io 7zz
 qemu-img create -q -f vpc q.vhd 64M >/dev/null
 qemu-io -f vpc -c 'write -P 17 0 4k' -c 'write -P 34 9M 5M' -c 'write -P 51 40M 64k' q.vhd >/dev/null
