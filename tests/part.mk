@@ -11,6 +11,7 @@ $(TEST_PROGS) $(TEST_TOOLS): LDLIBS_TEST = -lcheck -lsubunit -lrt -lm
 # what the programs of one directory share
 $(filter $(BUILD)/tests/model/%,$(TEST_PROGS)): $(call obj,$(filter-out tests/model/model_%,$(wildcard tests/model/*.c)))
 $(BUILD)/tests/unit/check_check $(BUILD)/tests/unit/check_check_more: $(call obj,tests/unit/wrong.c)
+$(BUILD)/tests/unit/check_footer $(BUILD)/tests/unit/check_header: $(call obj,tests/unit/decoding.c)
 $(BUILD)/tests/unit/check_map: $(call obj,$(wildcard tests/unit/map-*.c))
 $(BUILD)/tests/unit/check_repair $(BUILD)/tests/unit/check_salvage: $(call obj,tests/unit/wreck.c)
 $(filter $(BUILD)/tests/crash/%,$(TEST_PROGS)): $(call obj,$(filter-out tests/crash/crash_%,$(wildcard tests/crash/*.c)))

@@ -1,46 +1,49 @@
 /* check_footer.c - the 512 bytes: vectors, every impossible field, what is kept */
 #include <string.h>
 
+#include "decoding.h"
 #include "libvhd/base/endian.h"
 #include "libvhd/error.h"
 #include "libvhd/footer.h"
 #include "libvhd/geometry.h"
 #include "tests/lib/rng.h"
+#include "tests/lib/seal.h"
 #include "tests/lib/suite.h"
 #include "tests/lib/vector.h"
 
-static void seal(uint8_t *raw)
+static void good(uint8_t *raw)
 {
-	be32_store(raw + FOOTER_CHECKSUM, footer_checksum(raw));
+	vector_footer(VECTOR_DYNAMIC, raw);
 }
 
-/* Decoding fails with @code, says so at @offset, and leaves the output alone. */
+static int decode(const uint8_t *raw, void *out, struct vhd_error *err)
+{
+	return footer_decode(raw, out, err);
+}
+
+static const struct decoding footer = { sizeof(struct vhd_footer), good, seal_footer, decode };
+
 static void refuses(const uint8_t *raw, int code, uint64_t offset)
 {
-	struct vhd_footer f, before;
-	struct vhd_error err = { 0 };
-	int rc;
-
-	memset(&f, 0x5a, sizeof(f));
-	before = f;
-	rc = footer_decode(raw, &f, &err);
-	ck_assert_msg(rc == -code, "%s instead of %s", vhd_error_name(rc), vhd_error_name(code));
-	ck_assert_int_eq(err.code, -code);
-	ck_assert(err.has & VHD_HAS_OFFSET);
-	ck_assert_uint_eq(err.offset, offset);
-	ck_assert(err.text[0]);
-	ck_assert_mem_eq(&f, &before, sizeof(f));
-	ck_assert_int_eq(footer_decode(raw, &f, NULL), -code);
+	decoding_refuses(&footer, raw, code, offset);
 }
 
 static struct vhd_footer takes(const uint8_t *raw)
 {
-	struct vhd_footer f;
-	struct vhd_error err = { 0 };
-	int rc = footer_decode(raw, &f, &err);
+	struct vhd_footer out;
 
-	ck_assert_msg(!rc, "%s", err.text);
-	return f;
+	decoding_takes(&footer, raw, &out);
+	return out;
+}
+
+static void with32(unsigned field, uint32_t value, int code)
+{
+	decoding_with32(&footer, field, value, code);
+}
+
+static void with64(unsigned field, uint64_t value, int code)
+{
+	decoding_with64(&footer, field, value, code);
 }
 
 START_TEST(vectors)
@@ -128,7 +131,7 @@ START_TEST(round_trip)
 			raw[8 + rng_below(&rng, VHD_FOOTER_BYTES - 8)] = (uint8_t)rng_next(&rng);
 		if (rng_chance(&rng, 5))
 			memcpy(raw, VHD_COOKIE_POISON, 8);
-		seal(raw);
+		seal_footer(raw);
 		if (footer_decode(raw, &f, NULL) < 0)
 			continue;
 		footer_encode(&f, again);
@@ -150,7 +153,7 @@ START_TEST(checksum)
 	vector_footer(VECTOR_DYNAMIC, raw);
 	raw[511] = 1;
 	refuses(raw, VHD_E_FOOTER_CHECKSUM, FOOTER_CHECKSUM);
-	seal(raw);
+	seal_footer(raw);
 	ck_assert_uint_eq(takes(raw).reserved[511 - FOOTER_RESERVED], 1);
 }
 END_TEST
@@ -175,32 +178,6 @@ START_TEST(hidden_without_checksum)
 	refuses(raw, VHD_E_FOOTER_CHECKSUM, FOOTER_CHECKSUM);
 }
 END_TEST
-
-static void with32(unsigned field, uint32_t value, int code)
-{
-	uint8_t raw[VHD_FOOTER_BYTES];
-
-	vector_footer(VECTOR_DYNAMIC, raw);
-	be32_store(raw + field, value);
-	seal(raw);
-	if (code)
-		refuses(raw, code, field);
-	else
-		takes(raw);
-}
-
-static void with64(unsigned field, uint64_t value, int code)
-{
-	uint8_t raw[VHD_FOOTER_BYTES];
-
-	vector_footer(VECTOR_DYNAMIC, raw);
-	be64_store(raw + field, value);
-	seal(raw);
-	if (code)
-		refuses(raw, code, field);
-	else
-		takes(raw);
-}
 
 START_TEST(fields)
 {
@@ -237,10 +214,10 @@ START_TEST(cookies)
 
 	vector_footer(VECTOR_DYNAMIC, raw);
 	raw[0] = 'C';
-	seal(raw);
+	seal_footer(raw);
 	refuses(raw, VHD_E_NOT_VHD, FOOTER_COOKIE);
 	memcpy(raw, VHD_COOKIE_POISON, 8);
-	seal(raw);
+	seal_footer(raw);
 	ck_assert(takes(raw).poisoned);
 	memset(raw, 0, sizeof(raw));
 	refuses(raw, VHD_E_NOT_VHD, FOOTER_COOKIE);
@@ -265,7 +242,7 @@ START_TEST(creators)
 	for (size_t i = 0; i < sizeof(tap) / sizeof(tap[0]); i++) {
 		vector_footer(VECTOR_BATMAP, raw);
 		be32_store(raw + FOOTER_CREATOR_VERSION, tap[i].version);
-		seal(raw);
+		seal_footer(raw);
 		if (!tap[i].taken) {
 			refuses(raw, VHD_E_UNSUPPORTED, FOOTER_CREATOR_VERSION);
 			continue;
@@ -279,7 +256,7 @@ START_TEST(creators)
 	vector_footer(VECTOR_FIXED, raw);
 	memcpy(raw + FOOTER_CREATOR_APP, "tap", 4);
 	be32_store(raw + FOOTER_CREATOR_VERSION, VHD_TAP_0_1);
-	seal(raw);
+	seal_footer(raw);
 	f = takes(raw);
 	ck_assert(footer_is_tap(&f) && !footer_has_batmap(&f) && !footer_may_have_batmap(&f));
 }
