@@ -19,12 +19,12 @@ check_status 0 "$U" check c.vhd -p -b
 # encrypted: the key's hash moves with the batmap, and what is zero in cipher text is not dropped
 head -c 32 /dev/urandom >k
 "$U" create -n e.vhd -s 20 && "$U" key -s -n e.vhd -k k || fail key
-"$U" key -p -n e.vhd >hash || fail "key -p"
+"$U" key -p -n e.vhd >key.hash || fail "key -p"
 check_status 0 "$U" resize e.vhd --size 3000M
-check_out "$(cat hash)" "$U" key -p -n e.vhd
+check_out "$(cat key.hash)" "$U" key -p -n e.vhd
 check_status 0 "$U" compact e.vhd
 check_status 0 "$U" check e.vhd -b
-check_out "$(cat hash)" "$U" key -p -n e.vhd
+check_out "$(cat key.hash)" "$U" key -p -n e.vhd
 
 # devices: the footer stays in the last sector, what is new reads as zero
 [ "$(id -u)" = 0 ] || exit 0
