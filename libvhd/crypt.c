@@ -1,4 +1,4 @@
-/* crypt.c - AES-XTS and SHA-256 by libcrypto
+/* crypt.c - AES-XTS by libcrypto
  *
  * A context of libcrypto serves one thread at a time and is made once: a cipher keeps those that
  * are not in use in a list.  Which sector comes next only changes the tweak.
@@ -18,6 +18,7 @@
 
 #include "error.h"
 #include "layout.h"
+#include "sha256.h"
 #include "zeros.h"
 
 #define KEY_SHORT 32u /* bytes: AES-128 twice */
@@ -127,14 +128,14 @@ int crypt_nonce(uint8_t nonce[VHD_KEY_HASH])
 int vhd_key_hash(const struct vhd_key *key, const uint8_t nonce[VHD_KEY_HASH],
 		 uint8_t hash[VHD_KEY_HASH])
 {
-	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	bool done = md && EVP_DigestInit_ex(md, EVP_sha256(), NULL) &&
-		    EVP_DigestUpdate(md, nonce, VHD_KEY_HASH) &&
-		    EVP_DigestUpdate(md, key->bytes, key->length) &&
-		    EVP_DigestFinal_ex(md, hash, NULL);
+	struct sha256 h;
+	int rc = sha256_begin(&h);
 
-	EVP_MD_CTX_free(md);
-	return done ? 0 : -ENOMEM;
+	if (rc < 0)
+		return rc;
+	sha256_add(&h, nonce, VHD_KEY_HASH);
+	sha256_add(&h, key->bytes, key->length);
+	return sha256_end(&h, hash);
 }
 
 int crypt_matches(const struct vhd_key *key, const uint8_t nonce[VHD_KEY_HASH],

@@ -239,7 +239,9 @@ static int send_end(struct sender *s)
 	uint64_t length = s->at;
 	int rc;
 
-	sha256_end(&s->hash, hash);
+	rc = sha256_end(&s->hash, hash);
+	if (rc < 0)
+		return error_system(s->err, rc, "write", s->destination);
 	delta_record_encode(length, hash, record);
 	footer_encode(&s->plan.footer, footer);
 	rc = put_bytes(s, record, sizeof(record));
@@ -259,7 +261,9 @@ static int send_all(struct sender *s)
 	s->result->bytes = total;
 	if (s->o->dry_run)
 		return 0;
-	sha256_begin(&s->hash);
+	rc = sha256_begin(&s->hash);
+	if (rc < 0)
+		return error_system(s->err, rc, "write", s->destination);
 	rc = send_metadata(s);
 	for (uint32_t block = 0; block < s->plan.blocks && !rc; block++) {
 		uint32_t entry = convert_dynamic_step(&s->places, &walk);
@@ -271,7 +275,10 @@ static int send_all(struct sender *s)
 			rc = step(s, s->at, total);
 	}
 	s->result->changed_bytes = s->compare.changed;
-	return rc ? rc : send_end(s);
+	if (!rc)
+		rc = send_end(s);
+	sha256_drop(&s->hash);
+	return rc;
 }
 
 /* ── the target ── */

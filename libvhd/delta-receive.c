@@ -214,7 +214,9 @@ static int judge_end(struct receiver *x)
 		error_system(x->err, rc, "read", r->io->name);
 	if (rc < 0)
 		return rc;
-	sha256_end(&x->hash, hash);
+	rc = sha256_end(&x->hash, hash);
+	if (rc < 0)
+		return error_system(x->err, rc, "apply", r->name);
 	if (!delta_record_is(end, x->hashed, hash) ||
 	    memcmp(first, end + DELTA_RECORD_BYTES, sizeof(first)) != 0)
 		return corrupted(x, "its checksum is wrong: it was corrupted on its way");
@@ -275,11 +277,14 @@ int delta_receive(struct delta_receive *r, struct vhd_error *err)
 {
 	struct receiver x = { .r = r, .err = err };
 	CLEANUP_FREE uint8_t *buf = malloc(PIECE_BYTES);
+	int rc;
 
 	x.buf = buf;
 	r->at = r->total = 0;
-	if (!buf)
-		return error_system(err, -ENOMEM, "apply", r->name);
-	sha256_begin(&x.hash);
-	return receive(&x);
+	rc = buf ? sha256_begin(&x.hash) : -ENOMEM;
+	if (rc < 0)
+		return error_system(err, rc, "apply", r->name);
+	rc = receive(&x);
+	sha256_drop(&x.hash);
+	return rc;
 }

@@ -14,9 +14,9 @@
 #ifndef VHD_DELTA_H
 #define VHD_DELTA_H
 
-#include "base/sha256.h"
 #include "convert-dynamic.h"
 #include "io.h"
+#include "sha256.h"
 #include "stream.h"
 
 /* The record.  Reserved bytes are zero. */

@@ -16,12 +16,12 @@
 #include "atomic.h"
 #include "base/cleanup.h"
 #include "base/number.h"
-#include "base/sha256.h"
 #include "chain.h"
 #include "error.h"
 #include "export.h"
 #include "io-file.h"
 #include "path.h"
+#include "sha256.h"
 #include "stream.h"
 #include "tar.h"
 
@@ -281,7 +281,9 @@ static int put_hash(struct exporter *x)
 	uint64_t bytes = x->at;
 	int n = 0, rc;
 
-	sha256_end(&x->hash, hash);
+	rc = sha256_end(&x->hash, hash);
+	if (rc < 0)
+		return error_system(x->err, rc, "export", x->chain->images[0]->io->name);
 	for (unsigned i = 0; i < SHA256_BYTES; i++)
 		n += sprintf(text + n, "%02x", hash[i]);
 	n += sprintf(text + n, " %" PRIu64 "\n", bytes);
@@ -293,9 +295,10 @@ static int put_hash(struct exporter *x)
 
 static int send_all(struct exporter *x)
 {
-	int rc = 0;
+	int rc = sha256_begin(&x->hash);
 
-	sha256_begin(&x->hash);
+	if (rc < 0)
+		return error_system(x->err, rc, "export", x->chain->images[0]->io->name);
 	for (unsigned i = x->chain->depth; i-- && !rc;)
 		rc = put_image(x, i);
 	if (!rc)
@@ -303,6 +306,7 @@ static int send_all(struct exporter *x)
 	if (!rc)
 		rc = stream_zeros(x->out, 2ull * TAR_BLOCK, x->err);
 	x->result->bytes = x->at + 2ull * TAR_BLOCK;
+	sha256_drop(&x->hash);
 	return rc;
 }
 

@@ -10,9 +10,9 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
-#include "base/sha256.h"
 #include "error.h"
 #include "export.h"
+#include "sha256.h"
 
 #define PIECE_BYTES  (1u << 20)
 #define SEGMENTS_MAX (1u << 18)
@@ -230,7 +230,9 @@ static int take_headers(struct unpacker *u)
 	int rc;
 
 	memset(&u->member, 0, sizeof(u->member));
-	u->before = u->hash;
+	rc = sha256_copy(&u->before, &u->hash);
+	if (rc < 0)
+		return error_system(u->err, rc, "import", u->name);
 	u->start = u->at;
 	for (;;) {
 		rc = take(u, raw, sizeof(raw));
@@ -266,7 +268,9 @@ static int check_hash(struct unpacker *u)
 	uint8_t hash[SHA256_BYTES];
 	int n = 0, rc;
 
-	sha256_end(&u->before, hash);
+	rc = sha256_end(&u->before, hash);
+	if (rc < 0)
+		return error_system(u->err, rc, "import", u->name);
 	for (unsigned i = 0; i < SHA256_BYTES; i++)
 		n += sprintf(wanted + n, "%02x", hash[i]);
 	n += sprintf(wanted + n, " %" PRIu64 "\n", u->start);
@@ -328,10 +332,12 @@ int unpack(struct stream *in, const char *name, const struct unpack_sink *sink,
 	u->sink = sink;
 	u->progress = progress;
 	u->err = err;
-	sha256_begin(&u->hash);
 	u->buf = malloc(PIECE_BYTES);
-	rc = u->buf ? unpack_all(u) : error_system(err, -ENOMEM, "import", name);
+	rc = sha256_begin(&u->hash);
+	rc = !rc && u->buf ? unpack_all(u) : error_system(err, -ENOMEM, "import", name);
 	*bytes = u->at;
+	sha256_drop(&u->hash);
+	sha256_drop(&u->before);
 	free(u->segments);
 	free(u->buf);
 	free(u);

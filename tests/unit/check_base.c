@@ -5,7 +5,6 @@
 #include "libvhd/base/endian.h"
 #include "libvhd/base/list.h"
 #include "libvhd/base/number.h"
-#include "libvhd/base/sha256.h"
 #include "tests/lib/rng.h"
 #include "tests/lib/suite.h"
 
@@ -288,54 +287,10 @@ START_TEST(format_sizes)
 }
 END_TEST
 
-/* The examples of the standard, and pieces against the whole. */
-START_TEST(sha256)
-{
-	static const struct {
-		const char *text;
-		size_t times;
-		const char *hash; /* its first bytes */
-	} examples[] = {
-		{ "", 1, "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14" },
-		{ "abc", 1, "\xba\x78\x16\xbf\x8f\x01\xcf\xea" },
-		{ "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
-		  "\x24\x8d\x6a\x61\xd2\x06\x38\xb8" },
-		{ "a", 1000000, "\xcd\xc7\x6e\x5c\x99\x14\xfb\x92" },
-	};
-	uint8_t data[300], out[SHA256_BYTES], whole[SHA256_BYTES];
-	struct rng rng = { suite_seed(3) };
-	struct sha256 h;
-
-	for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
-		sha256_begin(&h);
-		for (size_t n = 0; n < examples[i].times; n++)
-			sha256_add(&h, examples[i].text, strlen(examples[i].text));
-		sha256_end(&h, out);
-		ck_assert_mem_eq(out, examples[i].hash, 8);
-	}
-	for (size_t i = 0; i < sizeof(data); i++)
-		data[i] = (uint8_t)rng_next(&rng);
-	for (size_t length = 0; length <= sizeof(data); length++) {
-		sha256_begin(&h);
-		sha256_add(&h, data, length);
-		sha256_end(&h, whole);
-		sha256_begin(&h);
-		for (size_t at = 0; at < length;) {
-			size_t n = 1 + rng_below(&rng, length - at);
-
-			sha256_add(&h, data + at, n);
-			at += n;
-		}
-		sha256_end(&h, out);
-		ck_assert_mem_eq(out, whole, sizeof(out));
-	}
-}
-END_TEST
-
 int main(void)
 {
-	const TTest *tests[] = { sha256,  bit_order, bit_runs,	  byte_orders,	lists,
-				 checked, parse,     parse_sizes, format_sizes, NULL };
+	const TTest *tests[] = { bit_order, bit_runs,	 byte_orders,  lists, checked,
+				 parse,	    parse_sizes, format_sizes, NULL };
 
 	return suite_run("base", tests);
 }

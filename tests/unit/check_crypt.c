@@ -12,6 +12,7 @@
 #include "libvhd/bitmap.h"
 #include "libvhd/chain.h"
 #include "libvhd/crypt.h"
+#include "libvhd/sha256.h"
 #include "tests/lib/alloc-count.h"
 #include "tests/lib/edit.h"
 #include "tests/lib/rng.h"
@@ -433,10 +434,59 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* The examples of the standard, and pieces against the whole. */
+START_TEST(sha256)
+{
+	static const struct {
+		const char *text;
+		size_t times;
+		const char *hash; /* its first bytes */
+	} examples[] = {
+		{ "", 1, "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14" },
+		{ "abc", 1, "\xba\x78\x16\xbf\x8f\x01\xcf\xea" },
+		{ "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 1,
+		  "\x24\x8d\x6a\x61\xd2\x06\x38\xb8" },
+		{ "a", 1000000, "\xcd\xc7\x6e\x5c\x99\x14\xfb\x92" },
+	};
+	uint8_t data[300], out[SHA256_BYTES], whole[SHA256_BYTES];
+	struct rng rng = { suite_seed(3) };
+	struct sha256 h, half = { 0 };
+
+	for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++) {
+		ck_assert_int_eq(sha256_begin(&h), 0);
+		for (size_t n = 0; n < examples[i].times; n++)
+			sha256_add(&h, examples[i].text, strlen(examples[i].text));
+		ck_assert_int_eq(sha256_end(&h, out), 0);
+		ck_assert_mem_eq(out, examples[i].hash, 8);
+	}
+	for (size_t i = 0; i < sizeof(data); i++)
+		data[i] = (uint8_t)rng_next(&rng);
+	for (size_t length = 0; length <= sizeof(data); length++) {
+		ck_assert_int_eq(sha256_begin(&h), 0);
+		sha256_add(&h, data, length);
+		ck_assert_int_eq(sha256_end(&h, whole), 0);
+		ck_assert_int_eq(sha256_begin(&h), 0);
+		for (size_t at = 0; at < length;) {
+			size_t n = 1 + rng_below(&rng, length - at);
+
+			sha256_add(&h, data + at, n);
+			at += n;
+			ck_assert_int_eq(sha256_copy(&half, &h), 0);
+		}
+		ck_assert_int_eq(sha256_end(&h, out), 0);
+		ck_assert_mem_eq(out, whole, sizeof(out));
+		if (length) {
+			ck_assert_int_eq(sha256_end(&half, out), 0);
+			ck_assert_mem_eq(out, whole, sizeof(out));
+		}
+	}
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *const tests[] = { standard, sectors, no_allocation, threads, lengths,
-				       hashes,	 images,  refusals,	 NULL };
+	const TTest *const tests[] = { sha256,	standard, sectors, no_allocation, threads,
+				       lengths, hashes,	  images,  refusals,	  NULL };
 
 	return suite_run("crypt", tests);
 }
