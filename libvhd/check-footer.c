@@ -357,11 +357,12 @@ int check_sizes(struct check *c)
 		report_contradiction(c, &f, &c->other);
 		return 0;
 	}
-	f.severity = VHD_NOTE;
+	/* whole for us, but programs that read the other footer see another disk */
 	check_report(
 		c, &f,
-		"its growth stopped between the two footers: %llu bytes at the end, %llu in the "
-		"copy; the next writer takes the larger one",
+		"the two footers differ in the disk's size, its growth stopped between them: %llu "
+		"bytes at the end, %llu in the copy; the next writer and vhd-util repair take the "
+		"larger one",
 		(unsigned long long)c->footer.current_size, (unsigned long long)c->other_size);
 	c->copy_place = CHECK_PLACE_STALE;
 	if (c->other_size > c->footer.current_size) {

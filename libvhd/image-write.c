@@ -81,7 +81,8 @@ int image_store_footers(struct vhd_image *img, struct vhd_error *err)
 		rc = write_footer(img, 0);
 	if (rc < 0)
 		return error_system(err, rc, "write the footer of", img->io->name);
-	img->problems &= ~(unsigned)(IMAGE_FOOTERS_BENIGN | IMAGE_COPY_BAD);
+	img->problems &= ~(unsigned)(IMAGE_FOOTERS_BENIGN | IMAGE_COPY_LARGER | IMAGE_GROWTH_HALF |
+				     IMAGE_COPY_BAD);
 	return 0;
 }
 

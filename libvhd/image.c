@@ -338,7 +338,7 @@ static int judge_sizes(struct vhd_image *img, struct vhd_error *err)
 	    (img->other_size > img->size && !take_size_of_copy(img)))
 		return rc;
 	img->problems &= ~(unsigned)(IMAGE_SIZES_DIFFER | IMAGE_FOOTERS_DIFFER);
-	img->problems |= IMAGE_FOOTERS_BENIGN;
+	img->problems |= IMAGE_FOOTERS_BENIGN | IMAGE_GROWTH_HALF;
 	return 0;
 }
 
@@ -486,6 +486,13 @@ bool image_warning(const struct vhd_image *img, struct vhd_error *out)
 			  "'%s': one of its two footers is missing or damaged; it is restored when "
 			  "the image is next written",
 			  img->io->name);
+	else if (img->problems & IMAGE_GROWTH_HALF)
+		error_set(
+			out, -VHD_E_FOOTERS_DIFFER,
+			"'%s': its two footers differ in the disk's size, a growth stopped between "
+			"them; the larger one is used; they are made equal when the image is next "
+			"written",
+			img->io->name);
 	else if (img->problems & IMAGE_TRAILING_BYTES)
 		error_set(out, -VHD_E_TRAILING, "'%s': there are bytes after its footer",
 			  img->io->name);

@@ -31,6 +31,8 @@ enum image_problem {
 	IMAGE_END_HEADER_BAD = 1 << 11, /* with FOOTERS_BENIGN: the copy is in force, for the end
 					 * footer's header is not whole */
 	IMAGE_COPY_LARGER = 1 << 12,	/* with FOOTERS_BENIGN: the copy's size is in force */
+	IMAGE_GROWTH_HALF = 1 << 13, /* with FOOTERS_BENIGN: they differ in the disk's size, and the
+					 * disk is the same at both */
 };
 
 struct vhd_image {

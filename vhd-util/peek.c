@@ -91,6 +91,10 @@ static const struct {
 	  { -VHD_E_BATMAP, VHD_WARNING, "its batmap is damaged and is ignored" } },
 	{ IMAGE_TRAILING_BYTES,
 	  { -VHD_E_TRAILING, VHD_WARNING, "there are bytes that belong to nothing in it" } },
+	{ IMAGE_GROWTH_HALF,
+	  { -VHD_E_FOOTERS_DIFFER, VHD_WARNING,
+	    "its two footers differ in the disk's size, a growth stopped between them; the larger "
+	    "one is used, the next writer makes them equal" } },
 	{ IMAGE_FOOTERS_BENIGN,
 	  { -VHD_E_FOOTERS_DIFFER, VHD_NOTE,
 	    "its two footers differ in a way that the next writer heals" } },
@@ -109,6 +113,10 @@ unsigned peek_problems(const struct vhd_image *image, struct peek_problem out[PE
 		/* an end footer that is marked is also a bad one: said once */
 		if (problem_table[k].problem == IMAGE_END_FOOTER_BAD &&
 		    (image->problems & IMAGE_TORN_FOOTER))
+			continue;
+		/* and so is the difference of footers that a growth left */
+		if (problem_table[k].problem == IMAGE_FOOTERS_BENIGN &&
+		    (image->problems & IMAGE_GROWTH_HALF))
 			continue;
 		if (image->problems & problem_table[k].problem)
 			out[count++] = problem_table[k].says;

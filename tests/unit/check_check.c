@@ -110,7 +110,7 @@ static const struct row {
 	{ "copy bad", wrong_make_dynamic, copy_bad, VHD_E_FOOTER_MISSING, VHD_DAMAGE, false, false },
 	{ "copy gone", wrong_make_dynamic, copy_gone, VHD_E_FOOTER_MISSING, VHD_DAMAGE, false, false },
 	{ "hidden in one footer", wrong_make_dynamic, hidden_half, VHD_E_FOOTERS_DIFFER, VHD_NOTE, false, false },
-	{ "size in one footer", wrong_make_dynamic, size_half, VHD_E_FOOTERS_DIFFER, VHD_NOTE, false, false },
+	{ "size in one footer", wrong_make_dynamic, size_half, VHD_E_FOOTERS_DIFFER, VHD_DAMAGE, false, false },
 	{ "and data between", wrong_make_dynamic, size_used, VHD_E_FOOTERS_DIFFER, VHD_DAMAGE, true, false },
 	{ "poisoned", wrong_make_dynamic, poison, VHD_E_POISONED, VHD_DAMAGE, false, false },
 	{ "reserved bytes", wrong_make_dynamic, footer_reserved, VHD_E_FOOTER_FIELD, VHD_WARNING, false, false },

@@ -197,8 +197,10 @@ static void expect_refused(uint64_t smaller, uint64_t used, bool refused)
 		EXPECT(image_open(mem_disk_open(copy, "x.vhd", true), 0, &img, &err) == 0, "open");
 		EXPECT(!!(img->problems & IMAGE_FOOTERS_DIFFER) == refused, "problems %x",
 		       img->problems);
+		EXPECT(image_warning(img, &err), "two sizes, and readers are not warned");
 		EXPECT(image_begin_write(img, 0, &err) == (refused ? -VHD_E_FOOTERS_DIFFER : 0),
 		       "writing: %s", err.text);
+		EXPECT(image_warning(img, &err) == refused, "warned though it is healed");
 		EXPECT(refused || img->size == 64 * 512, "%llu bytes",
 		       (unsigned long long)img->size);
 		image_close(img);
