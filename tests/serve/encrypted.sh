@@ -9,8 +9,9 @@ pattern=hereisclear
 yes $pattern | head -c 64K >text
 vhd-util create -n base.vhd --size 64M --max-size 256M && vhd-util snapshot -n leaf.vhd -p base.vhd -e || fail "make"
 vhd-util key -s -n base.vhd -k key || fail "key"
-rm leaf.vhd && vhd-util snapshot -n leaf.vhd -p base.vhd -e || fail "snapshot"
 vhd-util write base.vhd --offset 5M --key-file key <text || fail "write"
+# after the base's last change: check, below, says nothing of its time
+rm leaf.vhd && vhd-util snapshot -n leaf.vhd -p base.vhd -e || fail "snapshot"
 truncate -s 64M model.raw && dd if=text of=model.raw bs=1M seek=5 conv=notrunc status=none
 # the same commands to the disk and to a raw file
 both() {
