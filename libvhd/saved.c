@@ -106,8 +106,9 @@ static int write_all(struct writer *w)
 	w->piece = malloc(RECORD_BYTES + PIECE_BYTES);
 	rc = w->piece ? put_records(w) : -ENOMEM;
 	free(w->piece);
-	snprintf(head, sizeof(head), "vhd-repair 1\nsize %" PRIu64 "\nrecords %" PRIu64 "\n",
-		 w->e->old_bytes, w->records);
+	snprintf(head, sizeof(head),
+		 "vhd-repair 1\nsize %" PRIu64 "\nrecords %" PRIu64 "\nafter %" PRIu64 "\n",
+		 w->e->old_bytes, w->records, w->e->bytes);
 	if (!rc)
 		rc = io_write(w->io, head, sizeof(head), 0);
 	return rc ? rc : io_sync(w->io);
@@ -137,7 +138,7 @@ int saved_store(const char *path, const struct edits *e, struct vhd_error *err)
 struct reader {
 	struct vhd_io *from, *to;
 	uint8_t *piece; /* owned */
-	uint64_t bytes, size, records;
+	uint64_t bytes, size, records, after;
 	const char *what; /* is wrong with the file */
 };
 
@@ -154,10 +155,23 @@ static int read_head(struct reader *r)
 	if (rc < 0)
 		return rc;
 	head[sizeof(head) - 1] = '\0';
-	if (sscanf(head, "vhd-repair 1\nsize %" SCNu64 "\nrecords %" SCNu64 "\n", &r->size,
-		   &r->records) != 2)
+	if (sscanf(head,
+		   "vhd-repair 1\nsize %" SCNu64 "\nrecords %" SCNu64 "\nafter %" SCNu64 "\n",
+		   &r->size, &r->records, &r->after) != 3)
 		return -VHD_E_ARGUMENT;
 	return 0;
+}
+
+/* Who wrote new blocks since would lose them: the old table does not name them. */
+static int check_size(struct reader *r)
+{
+	uint64_t bytes;
+	int rc = io_size(r->to, &bytes);
+
+	r->what = "the image has grown since, and what was written to it would be lost";
+	if (!rc && bytes > number_max(r->size, r->after))
+		return -VHD_E_ARGUMENT;
+	return rc;
 }
 
 /* All records, to be looked at or (@write) to be put back. */
@@ -204,6 +218,8 @@ int saved_restore(const char *path, struct vhd_io *io, struct vhd_error *err)
 	rc = r.piece ? read_head(&r) : -ENOMEM;
 	if (!rc)
 		rc = walk_records(&r, false);
+	if (!rc)
+		rc = check_size(&r);
 	if (rc == -VHD_E_ARGUMENT) {
 		error_set(err, rc, "cannot put back what '%s' holds: %s", path, r.what);
 	} else if (rc < 0) {

@@ -1,6 +1,7 @@
 /* saved.h - the file beside an image that holds what a repair changes, as it was
  *
- *	512 bytes of text: "vhd-repair 1", size of the image, number of records; zeros
+ *	512 bytes of text: "vhd-repair 1", size of the image, number of records, size
+ *		after the repair; zeros
  *	records: offset (be64), length (be32), checksum (be32), then the bytes
  *
  * It is durable, name included, before the first sector of the image changes.  The checksum
@@ -16,7 +17,8 @@
 VHD_MUST int saved_store(const char *path, const struct edits *e, struct vhd_error *err);
 
 /* Write everything that @path holds back to @io, durably, and give it its old size.  All of
- * @path is read, and must be sound, before anything is written. */
+ * @path is read, and must be sound, before anything is written; and @io must not have become larger
+ * than the repair made it: blocks that were written since would be lost. */
 VHD_MUST int saved_restore(const char *path, struct vhd_io *io, struct vhd_error *err);
 
 /* ".repair-UTC" behind @image, for a file that is not there yet.  Owned by the caller; NULL: no

@@ -136,6 +136,15 @@ check_status 2 "$U" repair none.vhd
 check_status 22 "$U" repair a.vhd --undo good.vhd
 check_err 'none that a repair left'
 check_status 2 "$U" repair a.vhd --undo none
+# used since: new blocks would be lost
+cp good.vhd used.vhd
+dd if=/dev/zero of=used.vhd bs=512 count=1 conv=notrunc status=none
+check_status 0 "$U" repair used.vhd --backup was
+head -c 3000000 /dev/urandom | "$U" write used.vhd --offset 6M || fail "write"
+cp used.vhd same.vhd
+check_status 22 "$U" repair used.vhd --undo was
+check_err 'has grown since'
+cmp used.vhd same.vhd || fail "refused, but changed"
 check_status 2 "$U" repair a.vhd --parent none.vhd
 chmod a-w a.vhd
 [ "$(id -u)" = 0 ] || check_status 13 "$U" repair a.vhd
