@@ -19,6 +19,7 @@ struct finder {
 	struct below *below; /* NULL: no parent */
 	uint8_t *buf;
 	uint64_t first; /* byte of the disk that is not zero */
+	bool hidden;	/* it is, but only because zeros here hide what is below */
 };
 
 /* Where does [buf, n) begin to be something? */
@@ -101,7 +102,8 @@ static int look(struct finder *f, uint64_t size)
 		for (int i = 0; i < n && !rc; i++) {
 			if (ext[i].kind == EXT_HERE)
 				rc = look_here(f, &ext[i]);
-			else if (ext[i].kind == EXT_BELOW)
+			f->hidden = !rc && ext[i].kind == EXT_HERE;
+			if (!rc && ext[i].kind != EXT_ZERO)
 				rc = look_below(f, &ext[i]);
 			at = ext[i].sector + ext[i].count;
 		}
@@ -127,6 +129,12 @@ int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents)
 	below_close(f.below);
 	if (rc <= 0)
 		return rc;
+	if (f.hidden) /* an interruption before the size has changed would show it */
+		return error_at(
+			m->err, -VHD_E_RANGE, f.first,
+			"cannot make '%s' smaller: zeros at byte %llu of the disk, behind the "
+			"new end at %llu, hide data of a parent; let them go with --cut-data",
+			m->img->io->name, (unsigned long long)f.first, (unsigned long long)size);
 	return error_at(m->err, -VHD_E_RANGE, f.first,
 			"cannot make '%s' smaller: there is data at byte %llu of the disk, behind "
 			"the new end at %llu; shrink what is inside first, or lose it with "
