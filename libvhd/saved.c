@@ -155,8 +155,7 @@ static int read_head(struct reader *r)
 	if (rc < 0)
 		return rc;
 	head[sizeof(head) - 1] = '\0';
-	if (sscanf(head,
-		   "vhd-repair 1\nsize %" SCNu64 "\nrecords %" SCNu64 "\nafter %" SCNu64 "\n",
+	if (sscanf(head, "vhd-repair 1\nsize %" SCNu64 "\nrecords %" SCNu64 "\nafter %" SCNu64 "\n",
 		   &r->size, &r->records, &r->after) != 3)
 		return -VHD_E_ARGUMENT;
 	return 0;

@@ -66,9 +66,9 @@ static int run_import(struct arguments *args)
 		print_json_number(&j, "bytes", result.bytes);
 		print_json_end(&j);
 	} else {
-		printf("%s%u images, the leaf is '%s/%s'\n",
+		printf("%s%u images, the leaf is '%s%s%s'\n",
 		       args->dry_run ? "would import " : "imported ", result.images, directory,
-		       result.leaf);
+		       directory[strlen(directory) - 1] == '/' ? "" : "/", result.leaf);
 	}
 	return 0;
 }

@@ -40,7 +40,7 @@ static void print_text(const char *source, const char *destination, bool dry_run
 		       " bytes\n",
 		       source, r->size);
 	if (r->unnamed_blocks)
-		printf("%s: %" PRIu64 " blocks in the file belong nobody knows where%s\n", source,
+		printf("%s: where %" PRIu64 " blocks of the file belong is not known%s\n", source,
 		       r->unnamed_blocks,
 		       r->lost_bytes ?
 			       "; --guess goes by their order, if there are as many as are lost" :
