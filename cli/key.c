@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "libvhd/base/cleanup.h"
+#include "libvhd/base/read-all.h"
 #include "libvhd/base/undumpable.h"
 #include "libvhd/error.h"
 
@@ -41,25 +42,6 @@ int key_option(const struct arguments *args, const char *name, struct vhd_key **
 	return file ? key_load(file, out) : 0;
 }
 
-/* Bytes, to the end of standard input; more than a key has are too many. */
-static ssize_t read_stdin(uint8_t *bytes, size_t room)
-{
-	size_t have = 0;
-
-	while (have < room) {
-		ssize_t n = read(STDIN_FILENO, bytes + have, room - have);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		have += (size_t)n;
-	}
-	return (ssize_t)have;
-}
-
 int key_hand_over(int *out)
 {
 	CLEANUP_FD int fd = memfd_create("key", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -68,7 +50,8 @@ int key_hand_over(int *out)
 	ssize_t n;
 
 	process_undumpable();
-	n = fd < 0 ? -errno : read_stdin(bytes, sizeof(bytes));
+	/* more than a key has are too many */
+	n = fd < 0 ? -errno : read_all(STDIN_FILENO, bytes, sizeof(bytes));
 	if (n >= 0 && (write(fd, bytes, (size_t)n) != n || lseek(fd, 0, SEEK_SET) < 0))
 		n = -errno;
 	explicit_bzero(bytes, sizeof(bytes));

@@ -16,6 +16,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/read-all.h"
 #include "error.h"
 #include "layout.h"
 #include "sha256.h"
@@ -74,25 +75,6 @@ void vhd_key_put(struct vhd_key *key)
 unsigned vhd_key_bits(const struct vhd_key *key)
 {
 	return (unsigned)key->length * 8;
-}
-
-/* Up to @room bytes, to the end of the file. */
-static ssize_t read_all(int fd, uint8_t *to, size_t room)
-{
-	size_t have = 0;
-
-	while (have < room) {
-		ssize_t n = read(fd, to + have, room - have);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		if (!n)
-			break;
-		have += (size_t)n;
-	}
-	return (ssize_t)have;
 }
 
 int vhd_key_read(int fd, const char *name, struct vhd_key **out, struct vhd_error *err)

@@ -10,6 +10,7 @@
 #include "libvhd/base/number.h"
 #include "libvhd/error.h"
 #include "libvhd/geometry.h"
+#include "libvhd/lock.h"
 #include "libvhd/plan.h"
 #include "vhd-private.h"
 
@@ -37,6 +38,7 @@ static void resized(struct map_req *req)
 		d->disk.size = r->bytes;
 	}
 	d->job_owner = NULL;
+	lock_drop(img->io, LOCK_HEADER, NULL);
 	r->done(r->arg, &err);
 	free(r);
 }
@@ -94,9 +96,14 @@ void vhd_disk_resize(struct disk *disk, uint64_t bytes,
 	struct resize *r = NULL;
 	int rc = refuse(d, bytes, &err);
 
+	/* the copy of the footer is written, which a change of parent needs for itself */
+	if (!rc)
+		rc = lock_take(vhd_leaf(d)->img->io, LOCK_HEADER, NULL, 0, NULL, &err);
 	if (!rc) {
 		r = calloc(1, sizeof(*r));
 		rc = r ? 0 : error_system(&err, -ENOMEM, "resize", d->path);
+		if (rc)
+			lock_drop(vhd_leaf(d)->img->io, LOCK_HEADER, NULL);
 	}
 	if (rc < 0) {
 		done(arg, &err);

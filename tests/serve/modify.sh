@@ -60,6 +60,30 @@ for mode in "" -D; do
 	vhd-util check -n "$dir/leaf.vhd" -p -b >out || fail "check: $(cat out)"
 done
 
+# a growth needs the copy of the footer as well: one after the other
+make_chain
+vhd-util snapshot -n "$dir/wide.vhd" -p "$dir/mid.vhd" -S 256
+new_disk "vhd:$dir/wide.vhd"
+mkfifo held go
+python3 - "$dir/wide.vhd" <<'END' &
+import fcntl, struct, sys
+image = open(sys.argv[1], "r+b")
+OFD_SETLK, HEADER = 37, 2**62 + 2
+fcntl.fcntl(image, OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, HEADER, 1, 0))
+with open("held", "w") as f:
+    f.write("held")
+open("go").read()
+END
+holder=$!
+[ "$(timeout 20 cat held)" = held ] || fail "no lock"
+check_status 16 tap-ctl resize -p "$pid" -m "$minor" --size 192M
+timeout 20 sh -c 'echo >go'
+wait $holder || fail "the holder of the lock"
+tap-ctl resize -p "$pid" -m "$minor" --size 192M || fail "growth after it"
+vhd-util modify -n "$dir/wide.vhd" -p "$dir/mid.vhd" || fail "another parent after a growth"
+end_disk
+vhd-util check -n "$dir/wide.vhd" -p >out || fail "check: $(cat out)"
+
 # while paused the whole of it may be done, with a path that needs more room
 make_chain
 mkdir -p "$dir/$(printf 'd%.0s' {1..250})/$(printf 'e%.0s' {1..250})/$(printf 'f%.0s' {1..250})"
