@@ -6,16 +6,19 @@
  * -s  the footer at its new place ─sync─► cut.
  */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "confine.h"
 #include "error.h"
 #include "image-private.h"
 #include "io-file.h"
 #include "lock.h"
 #include "relink-parent.h"
 #include "relink.h"
+#include "revert.h"
 
 #define LOCK_WAIT_MS 5000
 #define TABLE_PIECE  (256u << 10)
@@ -44,15 +47,29 @@ static int open_locked(struct modify *m, unsigned io_flags, enum lock_role role,
 	return rc;
 }
 
+/* Poisoned: what was interrupted is undone first, where its journal lies beside the image. */
+static int open_undone(struct modify *m, enum lock_role role, struct vhd_error *err)
+{
+	char name[PATH_MAX];
+	int rc = confine_real_name(m->path, name);
+
+	if (rc < 0)
+		return error_system(err, rc, "open", m->path);
+	return revert_open(name, IO_FILE_WRITE, role, 0, NULL, &m->img, err);
+}
+
 static int open_image(struct modify *m, struct vhd_error *err)
 {
 	const struct vhd_modify_options *o = m->o;
+	enum lock_role role = o->zero ? LOCK_MOVE : LOCK_SET;
 	int rc;
 
 	if (o->dry_run)
 		rc = open_locked(m, 0, LOCK_PEEK, err);
 	else
-		rc = open_locked(m, IO_FILE_WRITE, o->zero ? LOCK_MOVE : LOCK_SET, err);
+		rc = open_locked(m, IO_FILE_WRITE, role, err);
+	if (rc == -VHD_E_POISONED && !o->dry_run)
+		rc = open_undone(m, role, err);
 	/* a running server holds D: then past the page cache, where it writes to as well */
 	if (rc == -VHD_E_BUSY && o->parent && !o->zero && !o->physical_size) {
 		m->beside = true;

@@ -118,6 +118,10 @@ for f in d c; do
 	python3 interrupt.py x.vhd .x.vhd.journal good || fail "make"
 	check_status 0 "$U" revert x.vhd
 	cmp x.vhd $f.vhd || fail "not as it was"
+	python3 interrupt.py x.vhd .x.vhd.journal good || fail "make"
+	check_status 0 "$U" modify -n x.vhd -s "$(stat -c %s $f.vhd)"
+	cmp x.vhd $f.vhd || fail "not as it was"
+	[ ! -e .x.vhd.journal ] || fail "the journal stays"
 done
 check_schema shown.dry shown.done
 
