@@ -184,20 +184,6 @@ static void cancel(struct merge *m, struct copy_job *job)
 	job->reqs = 0;
 }
 
-static int job_error(struct merge *m, const struct copy_job *job)
-{
-	const struct copy_segment *s = &job->segment[job->failed];
-	struct vhd_io *io = job->step == COPY_READ ? s->from : s->to;
-
-	if (job->err == -VHD_E_TRUNCATED)
-		return error_at(
-			m->err, job->err, s->from_offset,
-			"cannot read '%s': the file ends before the data at offset %llu that "
-			"its block table names",
-			io->name, (unsigned long long)s->from_offset);
-	return error_system(m->err, job->err, job->step == COPY_READ ? "read" : "write", io->name);
-}
-
 static int collect(struct merge *m)
 {
 	struct copy_job *job = copy_collect(m->copier);
@@ -206,7 +192,7 @@ static int collect(struct merge *m)
 	m->flying--;
 	m->result->bytes_read += job->step == COPY_READ ? job->read : 0;
 	if (job->err)
-		rc = job_error(m, job);
+		rc = copy_job_error(job, coalesce_layers_target(&m->l)->io, m->err);
 	else if (job->step == COPY_READ)
 		rc = reserve(m, job);
 	if (!rc && job->step == COPY_READ) {

@@ -239,6 +239,11 @@ int convert_dynamic_metadata(const struct convert_dynamic *d, const struct plan 
 	return rc || !p->batmap ? rc : put_batmap(d, p, put, arg);
 }
 
+int convert_dynamic_put(void *io, const void *data, size_t length, uint64_t offset)
+{
+	return offset ? io_write(io, data, length, offset) : 0;
+}
+
 int convert_dynamic_footers(struct vhd_io *io, const uint8_t footer[VHD_FOOTER_BYTES], uint64_t end,
 			    bool in_place)
 {

@@ -77,6 +77,9 @@ VHD_MUST int convert_dynamic_metadata(const struct convert_dynamic *d, const str
 						 uint64_t offset),
 				      void *arg);
 
+/* A @put for it that writes to @io (a struct vhd_io) all but the copy of the footer. */
+int convert_dynamic_put(void *io, const void *data, size_t length, uint64_t offset);
+
 /* The footers, which make an image of all that.  @in_place: it has its name already (a device, an
  * empty file): each after a sync, the end first, so that a crash leaves no image rather than
  * half of one. */

@@ -110,21 +110,6 @@ static int place_job(struct copy_job *job, void *arg)
 
 /* ── moving ── */
 
-static int job_error(struct converter *c, const struct copy_job *job)
-{
-	const struct copy_segment *s = &job->segment[job->failed];
-	bool reading = job->fault == COPY_FAULT_READ;
-
-	if (job->err == -VHD_E_TRUNCATED)
-		return error_at(
-			c->err, job->err, s->from_offset,
-			"cannot read '%s': the file ends before the data at offset %llu that "
-			"its block table names",
-			s->from->name, (unsigned long long)s->from_offset);
-	return error_system(c->err, job->err, reading ? "read" : "write",
-			    reading && s->from ? s->from->name : c->io->name);
-}
-
 static int collect(struct converter *c)
 {
 	struct copy_job *job = copy_collect(c->copier);
@@ -132,7 +117,7 @@ static int collect(struct converter *c)
 
 	c->flying--;
 	if (job->err) {
-		rc = job_error(c, job);
+		rc = copy_job_error(job, c->io, c->err);
 	} else {
 		c->result->data_bytes += job->written - job->head;
 		c->done = number_max(c->done, job->cookie);
@@ -219,12 +204,6 @@ static int begin_dynamic(struct converter *c)
 	return rc < 0 ? error_system(c->err, rc, "convert to", c->io->name) : 0;
 }
 
-/* All but the copy of the footer. */
-static int put_metadata(void *arg, const void *data, size_t length, uint64_t offset)
-{
-	return offset ? io_write(arg, data, length, offset) : 0;
-}
-
 static int end_dynamic(struct converter *c)
 {
 	uint64_t end = convert_dynamic_end(&c->dynamic);
@@ -237,7 +216,8 @@ static int end_dynamic(struct converter *c)
 		end = number_round_down(c->device_bytes, VHD_SECTOR) - VHD_FOOTER_BYTES;
 	footer_encode(&c->target->plan.footer, footer);
 	if (!rc)
-		rc = convert_dynamic_metadata(&c->dynamic, &c->target->plan, put_metadata, c->io);
+		rc = convert_dynamic_metadata(&c->dynamic, &c->target->plan, convert_dynamic_put,
+					      c->io);
 	if (!rc)
 		rc = convert_dynamic_footers(c->io, footer, end, c->target->in_place);
 	c->result->file_bytes = end + VHD_FOOTER_BYTES;

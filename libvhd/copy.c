@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/number.h"
+#include "error.h"
 #include "layout.h"
 #include "zeros.h"
 
@@ -446,4 +447,19 @@ void copy_put(struct copier *c, struct copy_job *job)
 {
 	job->next = c->idle;
 	c->idle = job;
+}
+
+int copy_job_error(const struct copy_job *job, const struct vhd_io *to, struct vhd_error *err)
+{
+	const struct copy_segment *s = &job->segment[job->failed];
+	bool reading = job->fault == COPY_FAULT_READ;
+
+	if (job->err == -VHD_E_TRUNCATED)
+		return error_at(
+			err, job->err, s->from_offset,
+			"cannot read '%s': the file ends before the data at offset %llu that "
+			"its block table names",
+			s->from->name, (unsigned long long)s->from_offset);
+	return error_system(err, job->err, reading ? "read" : "write",
+			    reading && s->from ? s->from->name : to->name);
 }

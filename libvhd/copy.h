@@ -87,6 +87,9 @@ bool copy_add(struct copy_job *job, const struct copy_segment *segment);
 void copy_submit(struct copier *copier, struct copy_job *job);
 /* The next finished job, in the order of submission; waits for it.  NULL: none was submitted. */
 struct copy_job *copy_collect(struct copier *copier);
+/* Tell why a job, which writes to @to, failed: its job->err. */
+VHD_MUST int copy_job_error(const struct copy_job *job, const struct vhd_io *to,
+			    struct vhd_error *err);
 /* Give a job back that was taken or collected. */
 void copy_put(struct copier *copier, struct copy_job *job);
 

@@ -50,18 +50,9 @@ static int failed(struct copying *c, int rc)
 static int collect(struct copying *c)
 {
 	struct copy_job *job = copy_collect(c->copier);
-	const struct copy_segment *s = &job->segment[job->failed];
-	int rc = job->err;
+	int rc = job->err ? copy_job_error(job, c->io, c->err) : 0;
 
 	c->flying--;
-	if (rc == -VHD_E_TRUNCATED)
-		error_at(c->err, rc, s->from_offset,
-			 "cannot read '%s': the file ends before the data at offset %llu that its "
-			 "block table names",
-			 s->from->name, (unsigned long long)s->from_offset);
-	else if (rc < 0)
-		error_system(c->err, rc, job->fault == COPY_FAULT_READ ? "read" : "write",
-			     job->fault == COPY_FAULT_READ ? s->from->name : c->io->name);
 	c->result->data_bytes += job->written;
 	copy_put(c->copier, job);
 	return rc;
@@ -230,14 +221,6 @@ static int move(struct copying *c)
 
 /* ── metadata ── */
 
-/* All but the copy of the footer. */
-static int put(void *arg, const void *data, size_t length, uint64_t offset)
-{
-	struct vhd_io *io = arg;
-
-	return offset ? io_write(io, data, length, offset) : 0;
-}
-
 static int write_metadata(struct copying *c)
 {
 	const struct plan *p = &c->d.plan;
@@ -248,7 +231,7 @@ static int write_metadata(struct copying *c)
 	if (c->io->device)
 		end = number_round_down(c->device_bytes, VHD_SECTOR) - VHD_FOOTER_BYTES;
 	c->dynamic.full = c->full;
-	rc = convert_dynamic_metadata(&c->dynamic, p, put, c->io);
+	rc = convert_dynamic_metadata(&c->dynamic, p, convert_dynamic_put, c->io);
 	if (!rc && p->locators_at)
 		rc = io_write(c->io, p->locators, sizeof(p->locators), p->locators_at);
 	footer_encode(&p->footer, footer);

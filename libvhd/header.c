@@ -6,6 +6,8 @@
 #include "base/endian.h"
 #include "base/number.h"
 #include "error.h"
+#include "path.h"
+#include "utf16.h"
 
 uint32_t header_checksum(const uint8_t raw[VHD_HEADER_BYTES])
 {
@@ -181,4 +183,19 @@ uint64_t header_locator_room(const struct vhd_locator_entry *entry)
 	if (entry->space < VHD_SECTOR)
 		return (uint64_t)entry->space * VHD_SECTOR;
 	return entry->space % VHD_SECTOR ? 0 : entry->space;
+}
+
+int header_name_parent(struct vhd_header *h, const char *path, struct vhd_error *err)
+{
+	const char *name = path_base_name(path);
+	char quoted[256];
+
+	memset(h->parent_name, 0, sizeof(h->parent_name));
+	if (utf16_encode(name, UTF16_BE, h->parent_name, VHD_NAME_UNITS) < 0)
+		return error_set(
+			err, -VHD_E_NAME,
+			"cannot store the parent's name '%s': it is longer than 256 UTF-16 "
+			"units, or not UTF-8; rename the parent",
+			path_quote(name, quoted, sizeof(quoted)));
+	return 0;
 }

@@ -51,6 +51,9 @@ void header_encode(const struct vhd_header *header, uint8_t raw[VHD_HEADER_BYTES
 int header_fits(const struct vhd_header *header, uint64_t header_offset, uint64_t current_size,
 		uint64_t file_bytes, struct vhd_error *err);
 
+/* Name the parent: the last part of @path becomes the header's parent name.  -VHD_E_NAME. */
+VHD_MUST int header_name_parent(struct vhd_header *header, const char *path, struct vhd_error *err);
+
 /* Room of a locator in bytes, by the rule of doc/format.md (space < 512 is in
  * sectors); 0 when the stored value makes no sense. */
 uint64_t header_locator_room(const struct vhd_locator_entry *entry);

@@ -62,23 +62,23 @@ static int refuse_behind(const struct vhd_image *img, struct vhd_error *err)
 	return 0;
 }
 
-static int write_footer(struct vhd_image *img, uint64_t at)
+int image_put_footer(struct vhd_io *io, const struct vhd_footer *footer, uint64_t at)
 {
 	uint8_t raw[VHD_FOOTER_BYTES];
 	int rc;
 
-	footer_encode(&img->footer, raw);
-	rc = io_write(img->io, raw, sizeof(raw), at);
-	return rc < 0 ? rc : io_sync(img->io);
+	footer_encode(footer, raw);
+	rc = io_write(io, raw, sizeof(raw), at);
+	return rc < 0 ? rc : io_sync(io);
 }
 
 int image_store_footers(struct vhd_image *img, struct vhd_error *err)
 {
-	int rc = write_footer(img, img->footer_offset);
+	int rc = image_put_footer(img->io, &img->footer, img->footer_offset);
 
 	/* never both in one unsynced batch: one is whole at every instant */
 	if (!rc && footer_is_sparse(&img->footer))
-		rc = write_footer(img, 0);
+		rc = image_put_footer(img->io, &img->footer, 0);
 	if (rc < 0)
 		return error_system(err, rc, "write the footer of", img->io->name);
 	img->problems &= ~(unsigned)(IMAGE_FOOTERS_BENIGN | IMAGE_COPY_LARGER | IMAGE_GROWTH_HALF |
@@ -93,7 +93,7 @@ int image_move_footer(struct vhd_image *img, uint64_t offset, struct vhd_error *
 
 	if (offset == old)
 		return 0;
-	rc = write_footer(img, offset);
+	rc = image_put_footer(img->io, &img->footer, offset);
 	if (rc < 0)
 		return error_system(err, rc, "move the footer of", img->io->name);
 	img->footer_offset = offset;
@@ -154,9 +154,9 @@ static int restore_footers(struct vhd_image *img, struct vhd_error *err)
 		img->footer_offset = place;
 	}
 	if (img->problems & end)
-		rc = write_footer(img, img->footer_offset);
+		rc = image_put_footer(img->io, &img->footer, img->footer_offset);
 	if (!rc && (img->problems & (IMAGE_COPY_BAD | IMAGE_FOOTERS_BENIGN)))
-		rc = write_footer(img, 0);
+		rc = image_put_footer(img->io, &img->footer, 0);
 	if (rc < 0)
 		return error_system(err, rc, "restore the footer of", img->io->name);
 	rc = io_size(img->io, &img->file_bytes);

@@ -199,6 +199,8 @@ bool image_parent_room(const struct vhd_image *image, uint64_t *offset);
  * 7).  A device keeps its size.  After image_begin_write. */
 VHD_MUST int image_move_footer(struct vhd_image *image, uint64_t offset, struct vhd_error *err);
 
+/* Write @footer to @at, and sync. */
+VHD_MUST int image_put_footer(struct vhd_io *io, const struct vhd_footer *footer, uint64_t at);
 /* Write the footer to both places, end first, each followed by a sync, after changing
  * image->footer (hidden, saved).  A single place for fixed images. */
 VHD_MUST int image_store_footers(struct vhd_image *image, struct vhd_error *err);

@@ -180,7 +180,17 @@ static int free_block(struct vhd_map *map, uint32_t block)
 	return 1;
 }
 
-static int wait_for(struct vhd_map *map, struct map_req *req)
+bool freed_reshaping(struct vhd_map *map)
+{
+	map->need = 0;
+	if (map->resize.state != RESIZE_IDLE)
+		map->need = map_ticket(WAIT_RESIZE, 0);
+	else if (map->commit.stage >= SHAPE_SCAN)
+		map->need = map_ticket(WAIT_COMMIT, 0);
+	return map->need != 0;
+}
+
+int freed_wait(struct vhd_map *map, struct map_req *req)
 {
 	req->ticket = map->need;
 	map_append_req(&map->writes, req);
@@ -196,13 +206,8 @@ int map_free(struct vhd_map *map, struct map_req *req)
 	assert(map->p.writable);
 	if (!number_within(req->sector, req->count, map->p.size_sectors))
 		return -VHD_E_RANGE;
-	map->need = 0;
-	if (map->resize.state != RESIZE_IDLE)
-		map->need = map_ticket(WAIT_RESIZE, 0);
-	else if (map->commit.stage >= SHAPE_SCAN)
-		map->need = map_ticket(WAIT_COMMIT, 0);
-	if (map->need)
-		return wait_for(map, req);
+	if (freed_reshaping(map))
+		return freed_wait(map, req);
 	first = number_div_up(req->sector, size);
 	last = end == map->p.size_sectors ? map->blocks : end / size;
 	for (; first < last; first++) {
@@ -211,7 +216,7 @@ int map_free(struct vhd_map *map, struct map_req *req)
 		if (rc == -EAGAIN) { /* the rest is still to be done */
 			req->sector = first * size;
 			req->count = end - req->sector;
-			return wait_for(map, req);
+			return freed_wait(map, req);
 		}
 		if (rc < 0)
 			return rc;

@@ -42,13 +42,6 @@ static int find(struct vhd_map *map, uint32_t block, struct map_block **out)
 	return MAP_MOVE_FOUND;
 }
 
-static int wait_for(struct vhd_map *map, struct map_req *req)
-{
-	req->ticket = map->need;
-	map_append_req(&map->writes, req);
-	return -EAGAIN;
-}
-
 /* The place the caller names, or any. */
 static int choose(struct vhd_map *map, uint64_t to, uint32_t *entry)
 {
@@ -91,20 +84,15 @@ int map_move(struct vhd_map *map, struct map_req *req, uint64_t to, uint64_t *fr
 	assert(map->p.writable);
 	if (req->sector >= map->p.size_sectors)
 		return -VHD_E_RANGE;
-	map->need = 0;
-	if (map->resize.state != RESIZE_IDLE)
-		map->need = map_ticket(WAIT_RESIZE, 0);
-	else if (map->commit.stage >= SHAPE_SCAN)
-		map->need = map_ticket(WAIT_COMMIT, 0);
-	if (map->need)
-		return wait_for(map, req);
+	if (freed_reshaping(map))
+		return freed_wait(map, req);
 	rc = find(map, block, &b);
 	if (rc == MAP_MOVE_FOUND)
 		rc = choose(map, to, &entry);
 	else if (!rc)
 		return 0;
 	if (rc == MAP_NEED)
-		return wait_for(map, req);
+		return freed_wait(map, req);
 	if (rc < 0)
 		return rc;
 	hold(map, b, entry);

@@ -404,6 +404,11 @@ void freed_cut(struct vhd_map *map, uint64_t end);
 /* Is something of the block (NULL: without a record) under way that must end before it is freed
  * or moved, or too much that waits for a commit?  Its ticket, or 0. */
 uint64_t freed_busy(struct vhd_map *map, struct map_block *b);
+/* Does the image get another size or its final shape, which blocks that are freed or moved must not
+ * meet?  What that waits for is map->need. */
+bool freed_reshaping(struct vhd_map *map);
+/* @req waits for map->need: -EAGAIN. */
+int freed_wait(struct vhd_map *map, struct map_req *req);
 /* A writer or an early bitmap of @b ended: who waits to free or move it may
  * come. */
 void freed_unblock(struct vhd_map *map, struct map_block *b);

@@ -85,17 +85,13 @@ static int plan_parent(const struct plan_spec *s, struct plan *p, struct vhd_err
 {
 	static const uint32_t codes[PLAN_LOCATORS] = { LOCATOR_MACX, LOCATOR_W2KU, LOCATOR_W2RU };
 	struct vhd_header *h = &p->header;
-	const char *name = path_base_name(s->parent_path);
-	char quoted[256];
+	int rc;
 
 	memcpy(h->parent_uuid, s->parent_id, VHD_UUID_BYTES);
 	h->parent_timestamp = s->parent_timestamp;
-	if (utf16_encode(name, UTF16_BE, h->parent_name, VHD_NAME_UNITS) < 0)
-		return error_set(
-			err, -VHD_E_NAME,
-			"cannot store the parent's name '%s': it is longer than 256 UTF-16 "
-			"units, or not UTF-8; rename the parent",
-			path_quote(name, quoted, sizeof(quoted)));
+	rc = header_name_parent(h, s->parent_path, err);
+	if (rc < 0)
+		return rc;
 	for (unsigned i = 0; i < PLAN_LOCATORS; i++) {
 		int length = locator_encode(codes[i], s->parent_path, p->locators[i],
 					    PLAN_LOCATOR_BYTES, err);

@@ -93,21 +93,14 @@ static int encode_texts(const struct vhd_image *img, const char *path, struct re
 static int encode_parent(const struct vhd_image *img, const struct relink_parent *parent,
 			 struct relink *r, struct vhd_error *err)
 {
-	const char *name = path_base_name(parent->path);
 	struct vhd_header *h = &r->header;
-	char quoted[256];
+	int rc;
 
 	*h = img->header;
 	memcpy(h->parent_uuid, parent->id, VHD_UUID_BYTES);
 	h->parent_timestamp = parent->timestamp;
-	memset(h->parent_name, 0, sizeof(h->parent_name));
-	if (utf16_encode(name, UTF16_BE, h->parent_name, VHD_NAME_UNITS) < 0)
-		return error_set(
-			err, -VHD_E_NAME,
-			"cannot store the parent's name '%s': it is longer than 256 UTF-16 "
-			"units, or not UTF-8; rename the parent",
-			path_quote(name, quoted, sizeof(quoted)));
-	return encode_texts(img, parent->path, r, err);
+	rc = header_name_parent(h, parent->path, err);
+	return rc < 0 ? rc : encode_texts(img, parent->path, r, err);
 }
 
 /* Are the locators there already, each with this text? */
@@ -265,16 +258,6 @@ static int write_second(struct vhd_image *img, const struct relink *r)
 	return rc ? rc : io_sync(img->io);
 }
 
-static int write_footer(struct vhd_image *img, const struct vhd_footer *footer, uint64_t at)
-{
-	uint8_t raw[VHD_FOOTER_BYTES];
-	int rc;
-
-	footer_encode(footer, raw);
-	rc = io_write(img->io, raw, sizeof(raw), at);
-	return rc ? rc : io_sync(img->io);
-}
-
 /* ORDER 13: the copy first, so that the one at the end decides. */
 static int write_flip(struct vhd_image *img, const struct relink *r)
 {
@@ -282,7 +265,7 @@ static int write_flip(struct vhd_image *img, const struct relink *r)
 	int rc = 0;
 
 	if (r->footer_at != old_end) { /* ORDER 6: room first */
-		rc = write_footer(img, &img->footer, r->footer_at);
+		rc = image_put_footer(img->io, &img->footer, r->footer_at);
 		img->footer_offset = r->footer_at;
 	}
 	if (!rc)
@@ -290,9 +273,9 @@ static int write_flip(struct vhd_image *img, const struct relink *r)
 	if (rc)
 		return rc;
 	img->footer.data_offset = r->header_at;
-	rc = write_footer(img, &img->footer, 0);
+	rc = image_put_footer(img->io, &img->footer, 0);
 	if (!rc)
-		rc = write_footer(img, &img->footer, img->footer_offset);
+		rc = image_put_footer(img->io, &img->footer, img->footer_offset);
 	if (!rc)
 		img->header_offset = r->header_at;
 	return rc;
@@ -334,11 +317,11 @@ static int write_beside(struct vhd_image *img, const struct relink *r)
 	if (rc)
 		return rc;
 	copy.data_offset = r->header_at;
-	rc = write_footer(img, &copy, 0);
+	rc = image_put_footer(img->io, &copy, 0);
 	if (!rc)
 		rc = store_header(img, r);
 	copy.data_offset = img->header_offset;
-	return rc ? rc : write_footer(img, &copy, 0);
+	return rc ? rc : image_put_footer(img->io, &copy, 0);
 }
 
 int relink_write(struct vhd_image *img, const struct relink *r, struct vhd_error *err)

@@ -44,16 +44,6 @@ static int reserve(struct vhd_io *io, uint64_t from, uint64_t to)
 	return rc < 0 && errno != EOPNOTSUPP && errno != ENOSYS ? -errno : 0;
 }
 
-static int write_footer(struct vhd_image *img, uint64_t at)
-{
-	uint8_t raw[VHD_FOOTER_BYTES];
-	int rc;
-
-	footer_encode(&img->footer, raw);
-	rc = io_write(img->io, raw, sizeof(raw), at);
-	return rc < 0 ? rc : io_sync(img->io);
-}
-
 static int larger(struct mover *m, uint64_t size)
 {
 	struct vhd_image *img = m->img;
@@ -61,7 +51,7 @@ static int larger(struct mover *m, uint64_t size)
 	int rc = reserve(img->io, old, size + VHD_FOOTER_BYTES);
 
 	if (!rc && !img->io->device && at < size) {
-		rc = write_footer(img, size);
+		rc = image_put_footer(img->io, &img->footer, size);
 		if (!rc)
 			img->footer_offset = size;
 	}

@@ -372,7 +372,6 @@ static int write_all(struct vhd_image *img, const struct room *room, struct vhd_
 /* ORDER 6: the file reaches behind what is to be written, with a footer at its end. */
 static int extend(struct vhd_image *img, uint64_t end, struct vhd_error *err)
 {
-	uint8_t raw[VHD_FOOTER_BYTES];
 	int rc;
 
 	if (img->footer_offset >= end)
@@ -383,10 +382,7 @@ static int extend(struct vhd_image *img, uint64_t end, struct vhd_error *err)
 				   "has %llu; enlarge it first",
 				   img->io->name, (unsigned long long)end + VHD_FOOTER_BYTES,
 				   (unsigned long long)img->file_bytes);
-	footer_encode(&img->footer, raw);
-	rc = io_write(img->io, raw, sizeof(raw), end);
-	if (!rc)
-		rc = io_sync(img->io);
+	rc = image_put_footer(img->io, &img->footer, end);
 	return rc < 0 ? error_system(err, rc, "extend", img->io->name) : 0;
 }
 

@@ -301,14 +301,6 @@ static int make_plan(struct salvage *s)
 	return rc;
 }
 
-/* All but the copy of the footer. */
-static int put(void *arg, const void *data, size_t length, uint64_t offset)
-{
-	struct vhd_io *io = arg;
-
-	return offset ? io_write(io, data, length, offset) : 0;
-}
-
 /* A device may hold an image that is to go: its footers first. */
 static int clear_device(struct salvage *s, uint64_t end)
 {
@@ -346,7 +338,7 @@ static int write_metadata(struct salvage *s, uint64_t end)
 	if (!footer_is_sparse(&p->footer))
 		return io_write(io, footer, sizeof(footer), end);
 	s->dynamic.full = s->full;
-	rc = convert_dynamic_metadata(&s->dynamic, p, put, io);
+	rc = convert_dynamic_metadata(&s->dynamic, p, convert_dynamic_put, io);
 	if (!rc && p->locators_at)
 		rc = io_write(io, p->locators, sizeof(p->locators), p->locators_at);
 	return rc ? rc : convert_dynamic_footers(io, footer, end, !s->target.temp);

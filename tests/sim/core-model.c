@@ -23,6 +23,23 @@ void model_die(const char *format, ...)
 	abort();
 }
 
+unsigned long long model_play(unsigned long long few, unsigned long long long_run, struct rng *rng,
+			      void (*play)(void))
+{
+	const char *seed = getenv("SEED"), *count = getenv("COUNT");
+	unsigned long long from = seed ? strtoull(seed, NULL, 0) : 1;
+	unsigned long long n = seed ? 1 : count ? strtoull(count, NULL, 0) : few;
+
+	if (!seed && !count && getenv("SOAK"))
+		n = long_run;
+	for (unsigned long long i = 0; i < n; i++) {
+		model_seed = from + i;
+		rng->state = model_seed;
+		play();
+	}
+	return n;
+}
+
 void model_reset(struct model *m, uint64_t bytes)
 {
 	m->bytes = bytes;

@@ -48,5 +48,9 @@ void model_submit(struct model *m);
 /* Tell what is wrong, with the seed, and abort. */
 void model_die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 extern unsigned long long model_seed;
+/* play() with @rng begun by each seed: SEED alone, else from 1 on, COUNT of them, @long_run with
+ * SOAK set, or @few.  How many that were. */
+unsigned long long model_play(unsigned long long few, unsigned long long long_run, struct rng *rng,
+			      void (*play)(void));
 
 #endif

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core-model.h"
 #include "libvhd/base/number.h"
 #include "libvhd/cbt.h"
 #include "sim.h"
@@ -49,7 +50,6 @@ struct slot {
 
 static struct {
 	struct rng rng;
-	unsigned long long seed;
 	struct loop *loop;
 	struct engine *engine;
 	struct host host;
@@ -74,7 +74,7 @@ __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *form
 {
 	va_list args;
 
-	fprintf(stderr, "SEED=%llu: ", s.seed);
+	fprintf(stderr, "SEED=%llu: ", model_seed);
 	va_start(args, format);
 	vfprintf(stderr, format, args);
 	va_end(args);
@@ -530,17 +530,9 @@ static void play(void)
 
 int main(void)
 {
-	const char *seed = getenv("SEED"), *count = getenv("COUNT");
-	unsigned long long from = seed ? strtoull(seed, NULL, 0) : 1;
-	unsigned long long n = seed ? 1 : count ? strtoull(count, NULL, 0) : 3000;
+	unsigned long long n;
 
-	if (!seed && !count && getenv("SOAK"))
-		n = 20000;
-	for (unsigned long long i = 0; i < n; i++) {
-		s.seed = from + i;
-		s.rng.state = s.seed;
-		play();
-	}
+	n = model_play(3000, 20000, &s.rng, play);
 	printf("%llu seeds: %lu sessions, %lu logs at a cut, %lu of them consistent, %lu flushes, "
 	       "%lu given up\n",
 	       n, s.sessions, s.cuts, s.sound, s.promises, s.losses);

@@ -451,18 +451,10 @@ static void play(void)
 
 int main(void)
 {
-	const char *seed = getenv("SEED"), *count = getenv("COUNT");
-	unsigned long long from = seed ? strtoull(seed, NULL, 0) : 1;
-	unsigned long long n = seed ? 1 : count ? strtoull(count, NULL, 0) : 5000;
+	unsigned long long n;
 	const struct model *a = &s.guests[0].model, *b = &s.guests[1].model;
 
-	if (!seed && !count && getenv("SOAK"))
-		n = 200000;
-	for (unsigned long long i = 0; i < n; i++) {
-		model_seed = from + i;
-		s.rng.state = model_seed;
-		play();
-	}
+	n = model_play(5000, 200000, &s.rng, play);
 	printf("%llu seeds: %lu requests, %lu failed, %lu sectors shared; %lu operations, %lu "
 	       "refused, %lu timed out; %lu opened, %lu paused, %lu held, %lu leases, %lu stalls\n",
 	       n, a->requests + b->requests, a->failed + b->failed, a->partial + b->partial, s.ops,

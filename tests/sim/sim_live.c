@@ -342,18 +342,10 @@ static void play(void)
 
 int main(void)
 {
-	const char *seed = getenv("SEED"), *count = getenv("COUNT");
-	unsigned long long from = seed ? strtoull(seed, NULL, 0) : 1;
-	unsigned long long n = seed ? 1 : count ? strtoull(count, NULL, 0) : 5000;
+	unsigned long long n;
 
-	if (!seed && !count && getenv("SOAK"))
-		n = 200000;
 	drive_init(&s.drive, &s.rng);
-	for (unsigned long long i = 0; i < n; i++) {
-		model_seed = from + i;
-		s.rng.state = model_seed;
-		play();
-	}
+	n = model_play(5000, 200000, &s.rng, play);
 	printf("%llu seeds: %lu requests, %lu reads compared; %lu snapshots, %lu growths, %lu of "
 	       "them "
 	       "failed; %lu pauses, %lu power cuts, %lu during a job, %lu found a hidden leaf\n",

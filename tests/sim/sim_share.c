@@ -331,20 +331,12 @@ static void play(void)
 
 int main(void)
 {
-	const char *seed = getenv("SEED"), *count = getenv("COUNT");
-	unsigned long long from = seed ? strtoull(seed, NULL, 0) : 1;
-	unsigned long long n = seed ? 1 : count ? strtoull(count, NULL, 0) : 5000;
+	unsigned long long n;
 	unsigned long requests = 0, reads = 0, errors = 0;
 
-	if (!seed && !count && getenv("SOAK"))
-		n = 200000;
 	for (unsigned i = 0; i < GUESTS; i++)
 		drive_init(&s.guests[i].drive, &s.rng);
-	for (unsigned long long i = 0; i < n; i++) {
-		model_seed = from + i;
-		s.rng.state = model_seed;
-		play();
-	}
+	n = model_play(5000, 200000, &s.rng, play);
 	for (unsigned i = 0; i < GUESTS; i++) {
 		requests += s.guests[i].drive.requests;
 		reads += s.guests[i].drive.reads;

@@ -197,18 +197,10 @@ static void play(void)
 
 int main(void)
 {
-	const char *seed = getenv("SEED"), *count = getenv("COUNT");
-	unsigned long long from = seed ? strtoull(seed, NULL, 0) : 1;
-	unsigned long long n = seed ? 1 : count ? strtoull(count, NULL, 0) : 10000;
+	unsigned long long n;
 
-	if (!seed && !count && getenv("SOAK"))
-		n = 200000;
 	drive_init(&s.drive, &s.rng);
-	for (unsigned long long i = 0; i < n; i++) {
-		model_seed = from + i;
-		s.rng.state = model_seed;
-		play();
-	}
+	n = model_play(10000, 200000, &s.rng, play);
 	printf("%llu seeds: %lu requests, %lu reads compared, %lu power cuts, %lu pauses, %lu "
 	       "errors\n",
 	       n, s.drive.requests, s.drive.reads, s.crashes, s.pauses, s.drive.errors);
