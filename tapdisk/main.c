@@ -198,6 +198,8 @@ static int begin(struct tapdisk *t, struct vhd_error *err)
 		return rc;
 	rc = loop_open(&t->loop);
 	if (!rc)
+		loop_spin(t->loop, t->options.spin_ns);
+	if (!rc)
 		rc = engine_open(t->loop, t->options.engine, ENGINE_DEPTH, &t->engine);
 	if (!rc)
 		rc = catch_signals(t);

@@ -14,8 +14,11 @@
 #include "libvhd/base/number.h"
 #include "libvhd/error.h"
 
-#define CONFIG_MAX (64u << 10)
-#define SECOND	   1000000000ull
+#define CONFIG_MAX  (64u << 10)
+#define SECOND	    1000000000ull
+#define MICROSECOND 1000ull
+#define POLL_US	    50u
+#define POLL_US_MAX 1000u
 
 const struct option_spec tapdisk_options[] = {
 	{ 0, "name", "NAME",
@@ -35,6 +38,8 @@ const struct option_spec tapdisk_options[] = {
 	{ 0, "engine", "NAME", "disk I/O by uring, aio or threads (default: the best there is)" },
 	{ 0, "retry-time", "SECONDS",
 	  "try failed I/O again for so long, or 'forever' (default 120)" },
+	{ 0, "poll-us", "N",
+	  "look for an expected event up to N microseconds before sleeping (default 50; 0: not)" },
 	{ 0, "iops", "N", "no more requests a second, each disk" },
 	{ 0, "bps", "SIZE", "no more bytes a second, each disk" },
 	OPTION_PARENT_ROOT,
@@ -71,6 +76,17 @@ static int set_retry(struct options *o, const char *value)
 		o->retry_ns = seconds * SECOND;
 	else
 		return usage_error("--retry-time '%s': give seconds, or 'forever'", value);
+	return 0;
+}
+
+static int set_poll(struct options *o, const char *value)
+{
+	uint64_t us;
+
+	if (!number_parse(value, &us) || us > POLL_US_MAX)
+		return usage_error("--poll-us '%s': give microseconds, %u at most", value,
+				   POLL_US_MAX);
+	o->spin_ns = us * MICROSECOND;
 	return 0;
 }
 
@@ -116,7 +132,8 @@ static const struct {
 	int (*set)(struct options *o, const char *value);
 } keys[] = {
 	{ "parent-root", set_root }, { "engine", set_engine }, { "retry-time", set_retry },
-	{ "cache", set_cache },	     { "memory", set_memory }, { "log-level", set_level },
+	{ "poll-us", set_poll },     { "cache", set_cache },   { "memory", set_memory },
+	{ "log-level", set_level },
 };
 
 static char *trim(char *s)
@@ -146,7 +163,7 @@ static int config_line(struct options *o, const char *file, unsigned number, cha
 				return keys[i].set(o, value);
 	}
 	return usage_error("%s, line %u: '%s' is no setting; there are parent-root, engine, "
-			   "retry-time, cache, memory, log-level",
+			   "retry-time, poll-us, cache, memory, log-level",
 			   file, number, line);
 }
 
@@ -270,11 +287,9 @@ static int read_values(const struct arguments *args, struct options *o)
 	static const struct {
 		const char *name;
 		int (*set)(struct options *o, const char *value);
-	} values[] = { { "engine", set_engine },
-		       { "retry-time", set_retry },
-		       { "cache", set_cache },
-		       { "memory", set_memory },
-		       { "log-level", set_level } };
+	} values[] = { { "engine", set_engine }, { "retry-time", set_retry },
+		       { "poll-us", set_poll },	 { "cache", set_cache },
+		       { "memory", set_memory }, { "log-level", set_level } };
 	const char *where = arguments_get(args, "log");
 
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
@@ -300,6 +315,7 @@ int options_read(const struct arguments *args, struct options *o)
 
 	memset(o, 0, sizeof(*o));
 	o->retry_ns = 120 * SECOND;
+	o->spin_ns = POLL_US * MICROSECOND;
 	o->log_level = LOG_LEVEL_INFO;
 	status = read_config(o, config ? config : OPTIONS_CONFIG, config != NULL);
 	if (!status)

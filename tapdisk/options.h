@@ -31,7 +31,7 @@ struct options {
 	const char *roots[OPTIONS_ROOTS_MAX + 1];
 	struct vbd_limits limits;
 	enum engine_kind engine;
-	uint64_t retry_ns;
+	uint64_t retry_ns, spin_ns;
 	uint64_t memory_bytes; /* for payloads; 0: the default */
 	const char *run_dir, *pid_file;
 	bool daemon, empty, to_syslog;

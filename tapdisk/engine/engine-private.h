@@ -97,7 +97,8 @@ struct engine {
 	struct steps *steps;	    /* STEPS_MAX */
 	uint8_t *bounce;
 	struct list free_transfers, free_steps;
-	unsigned busy; /* transfers and steps */
+	unsigned busy;	     /* transfers and steps */
+	unsigned many_turns; /* to go until events count as expected again */
 	struct list queue;
 	struct list starved; /* wait for a steps */
 	struct loop_task flush;

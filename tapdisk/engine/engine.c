@@ -15,6 +15,12 @@
 #include "libvhd/base/number.h"
 #include "retry.h"
 
+/* So few at a time that their owner waits for each: what counts then is when the next event is
+ * seen.  With more of them there is always one to be worked on, and one that comes while the loop
+ * sleeps waits for others, which are cheaper together. */
+#define FEW	  2u
+#define FEW_TURNS 256u /* with no more than that, until it is believed */
+
 /* ── results ── */
 
 /* @bytes of what was left are done. */
@@ -246,14 +252,29 @@ static void dispatch(struct engine *engine, struct engine_io *io)
 		list_append(&engine->starved, &io->link);
 }
 
+/* @count were dispatched in this turn.  The next event is the completion of one of the few that are
+ * under way, or the request that follows their answers. */
+static void expect_next(struct engine *engine, unsigned count)
+{
+	if (count > FEW || engine->busy > FEW)
+		engine->many_turns = FEW_TURNS;
+	else if (engine->many_turns)
+		engine->many_turns--;
+	else
+		loop_expect(engine->loop);
+}
+
 static void flush_run(struct loop_task *task)
 {
 	struct engine *engine = list_entry(task, struct engine, flush);
 	struct list *link;
 
-	while (!list_empty(&engine->free_transfers) && (link = list_pop(&engine->queue)))
+	unsigned count = 0;
+
+	for (; !list_empty(&engine->free_transfers) && (link = list_pop(&engine->queue)); count++)
 		dispatch(engine, list_entry(link, struct engine_io, link));
 	engine->backend->flush(engine);
+	expect_next(engine, count);
 }
 
 void engine_submit(struct engine *engine, struct engine_io *io)

@@ -4,7 +4,7 @@
  * callbacks of descriptors, signals and finished work).  The tasks run in
  * "prepare": after everything that happened, before the loop sleeps again.
  *
- *  L1  with no task queued, no timer set and no event, the loop sleeps for ever
+ *  L1  with no task queued, no timer set, no event and none expected, the loop sleeps for ever
  *  L2  tasks that keep putting off others cannot starve descriptors: after
  *      TASKS_PER_TURN of them the loop looks for events without sleeping, then
  *      goes on
@@ -45,14 +45,25 @@ static void stay_awake(uv_idle_t *handle)
 	uv_idle_stop(handle);
 }
 
-/* Left-over tasks (L2) must keep poll from sleeping: libuv looks at idle handles only after
+static bool event_is_near(struct loop *loop)
+{
+	bool near;
+
+	if (!loop->spin.since_ns)
+		return false;
+	near = spin_goes_on(&loop->spin, loop_now_ns(loop));
+	loop->now_ns = 0; /* the callbacks of events are later */
+	return near;
+}
+
+/* Left-over tasks (L2) and an event that is near must keep poll from sleeping: libuv looks at idle handles only after
  * "prepare" ran, so it is decided here. */
 static void before_sleep(uv_prepare_t *handle)
 {
 	struct loop *loop = handle->data;
 
 	run_tasks(handle);
-	if (loop->first)
+	if (loop->first || event_is_near(loop))
 		uv_idle_start(&loop->no_sleep, stay_awake);
 }
 
@@ -126,6 +137,25 @@ uint64_t loop_now_ns(const struct loop *loop)
 	now_ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 	((struct loop *)loop)->now_ns = now_ns; /* a cache */
 	return now_ns;
+}
+
+void loop_spin(struct loop *loop, uint64_t max_ns)
+{
+	loop->spin = (struct spin){ .max_ns = max_ns };
+}
+
+void loop_expect(struct loop *loop)
+{
+	if (loop->spin.max_ns)
+		spin_expect(&loop->spin, loop_now_ns(loop));
+}
+
+void loop_event(struct loop *loop)
+{
+	if (!loop->spin.since_ns)
+		return;
+	loop->now_ns = 0; /* that of before the sleep */
+	spin_event(&loop->spin, loop_now_ns(loop));
 }
 
 void loop_defer(struct loop *loop, struct loop_task *task)

@@ -7,7 +7,8 @@
  *
  * A turn: events are dispatched; then the tasks put off by loop_defer run, in
  * the order they came, those that they put off too; then the loop sleeps until the
- * next event.  An idle loop does not wake up.
+ * next event.  An idle loop does not wake up.  Only where somebody expects an event
+ * within microseconds may the loop look for it a while instead (loop_spin).
  */
 #ifndef TAPDISK_LOOP_H
 #define TAPDISK_LOOP_H
@@ -26,6 +27,14 @@ void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 /* Monotonic, as of this turn. */
 uint64_t loop_now_ns(const struct loop *loop);
+
+/* ── events that are near ── */
+
+/* Look for an event that is expected for up to @max_ns before sleeping, where that pays
+ * (spin.h); 0, as at first: never. */
+void loop_spin(struct loop *loop, uint64_t max_ns);
+/* One is expected within microseconds.  Cheap. */
+void loop_expect(struct loop *loop);
 
 /* ── descriptors ── */
 

@@ -44,6 +44,7 @@ static void poll_event(uv_poll_t *handle, int status, int events)
 	unsigned got = (events & UV_READABLE ? LOOP_READ : 0u) |
 		       (events & UV_WRITABLE ? LOOP_WRITE : 0u);
 
+	loop_event(handle->data);
 	if (status < 0)
 		got = fd->watched;
 	got &= fd->watched;
@@ -67,6 +68,7 @@ int loop_fd_open(struct loop *loop, int fd, void (*ready)(void *owner, unsigned 
 		free(f);
 		return rc;
 	}
+	f->uv.data = loop;
 	f->ready = ready;
 	f->owner = owner;
 	/* libuv's table of descriptors grows on the first start: have that now */

@@ -28,6 +28,7 @@ static void slot_done(uv_work_t *req, int status)
 	struct loop_work *work = slot->work;
 
 	(void)status; /* never cancelled */
+	loop_event(slot->loop);
 	work->private = NULL;
 	slot->next = slot->loop->free_slots;
 	slot->loop->free_slots = slot;

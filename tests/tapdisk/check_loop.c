@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "tapdisk/loop/loop.h"
+#include "tapdisk/loop/spin.h"
 #include "tests/lib/alloc-count.h"
 
 #define MS UINT64_C(1000000)
@@ -433,6 +434,131 @@ START_TEST(idle_does_not_wake)
 }
 END_TEST
 
+/* ── events that are near ── */
+
+#define US UINT64_C(1000)
+
+/* One expectation at @now_ns, its event @wait_ns later.  Returns the time spent looking for it. */
+static uint64_t wait_one(struct spin *spin, uint64_t now_ns, uint64_t wait_ns)
+{
+	uint64_t looked_ns = 0;
+
+	spin_expect(spin, now_ns);
+	while (looked_ns < wait_ns && spin_goes_on(spin, now_ns + looked_ns))
+		looked_ns += US;
+	spin_event(spin, now_ns + wait_ns);
+	ck_assert(!spin_goes_on(spin, now_ns + wait_ns)); /* S1 */
+	return looked_ns;
+}
+
+START_TEST(looking_follows_experience)
+{
+	struct spin spin = { .max_ns = 50 * US };
+	uint64_t now_ns = 1;
+
+	ck_assert(!spin_goes_on(&spin, now_ns)); /* nothing expected */
+	ck_assert_uint_eq(wait_one(&spin, now_ns, 30 * US), 0);
+	for (int i = 0; i < 5; i++)
+		wait_one(&spin, now_ns += MS, 30 * US);
+	/* it pays: the event is seen when it comes */
+	ck_assert_uint_eq(wait_one(&spin, now_ns += MS, 30 * US), 30 * US);
+	ck_assert_uint_eq(wait_one(&spin, now_ns += MS, 10 * US), 10 * US);
+	/* it no longer does: a few windows, the first of them max_ns at most, then none (S2) */
+	ck_assert_uint_le(wait_one(&spin, now_ns += MS, 700 * US), 50 * US);
+	for (int i = 0; i < 5; i++)
+		wait_one(&spin, now_ns += MS, 700 * US);
+	ck_assert_uint_eq(wait_one(&spin, now_ns += MS, 700 * US), 0);
+	/* expected twice: it counts from the first */
+	spin = (struct spin){ .max_ns = 50 * US, .window_ns = 50 * US };
+	spin_expect(&spin, now_ns);
+	spin_expect(&spin, now_ns + 40 * US);
+	ck_assert(spin_goes_on(&spin, now_ns + 49 * US));
+	ck_assert(!spin_goes_on(&spin, now_ns + 50 * US));
+	/* never */
+	spin = (struct spin){ .max_ns = 0 };
+	for (int i = 0; i < 10; i++)
+		ck_assert_uint_eq(wait_one(&spin, now_ns += MS, US), 0);
+}
+END_TEST
+
+struct echo {
+	int fd;
+	unsigned left;
+};
+
+static void *echo_in_thread(void *arg)
+{
+	int fd = *(int *)arg;
+	char c;
+
+	while (read(fd, &c, 1) == 1 && write(fd, &c, 1) == 1)
+		;
+	return NULL;
+}
+
+static void echo_ready(void *owner, unsigned events)
+{
+	struct echo *echo = owner;
+	char c;
+
+	(void)events;
+	if (read(echo->fd, &c, 1) != 1)
+		return;
+	if (echo->left-- == 0) {
+		loop_stop(loop);
+		return;
+	}
+	ck_assert_int_eq(write(echo->fd, &c, 1), 1);
+	loop_expect(loop);
+}
+
+/* Bytes go to a thread and come back; returns how often the loop slept meanwhile. */
+static long echo_sleeps(unsigned count)
+{
+	struct rusage before, after;
+	struct echo echo = { .left = count };
+	struct loop_fd *watch;
+	pthread_t thread;
+	int s[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, echo_in_thread, &s[1]), 0);
+	echo.fd = s[0];
+	ck_assert_int_eq(loop_fd_open(loop, s[0], echo_ready, &echo, &watch), 0);
+	loop_fd_watch(watch, LOOP_READ);
+	getrusage(RUSAGE_THREAD, &before);
+	ck_assert_int_eq(write(s[0], "x", 1), 1);
+	loop_run(loop);
+	getrusage(RUSAGE_THREAD, &after);
+	loop_fd_close(watch);
+	close(s[0]);
+	pthread_join(thread, NULL);
+	close(s[1]);
+	return after.ru_nvcsw - before.ru_nvcsw;
+}
+
+START_TEST(events_that_are_near_are_looked_for)
+{
+	struct rusage before, after;
+	long sleeps, looking;
+
+	sleeps = echo_sleeps(2000);
+	ck_assert_int_gt(sleeps, 500); /* so it is without */
+	loop_spin(loop, 10 * MS);      /* long enough for a machine that does other things */
+	looking = echo_sleeps(2000);
+	ck_assert_int_lt(looking, sleeps / 4);
+	/* what does not come is not looked for for ever */
+	loop_expect(loop);
+	getrusage(RUSAGE_THREAD, &before);
+	run_for(300);
+	getrusage(RUSAGE_THREAD, &after);
+	ck_assert_int_le(after.ru_nvcsw - before.ru_nvcsw, 3);
+	ck_assert_int_lt((after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000 +
+				 after.ru_utime.tv_usec - before.ru_utime.tv_usec,
+			 100000);
+}
+END_TEST
+
 START_TEST(a_turn_does_not_allocate)
 {
 	struct loop_timer *t;
@@ -483,6 +609,8 @@ int main(void)
 	tcase_add_test(tc, work_runs_in_threads);
 	tcase_add_test(tc, signals_arrive);
 	tcase_add_test(tc, idle_does_not_wake);
+	tcase_add_test(tc, looking_follows_experience);
+	tcase_add_test(tc, events_that_are_near_are_looked_for);
 	tcase_add_test(tc, a_turn_does_not_allocate);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
