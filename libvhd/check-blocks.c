@@ -16,12 +16,13 @@
 #include "bitmap.h"
 #include "check.h"
 #include "error.h"
+#include "spare.h"
 
 #define PIECE_ENTRIES (1u << 18)
 #define POSITIONS_MAX (1u << 22)
 
 /* Neighbours with the same fault are one finding: a table of zeros is not a million. */
-enum { RUN_OVER = BAT_TORN + 1, RUNS };
+enum { RUN_OVER = BAT_TORN + 1, RUN_LEFT, RUNS };
 #define SECTOR_ENTRIES (VHD_SECTOR / 4)
 struct run {
 	bool pending;
@@ -96,10 +97,13 @@ static void flush_run(struct scan *s, unsigned kind)
 		[BAT_BEYOND_DISK] = "is allocated, but lies past the end of the disk",
 		[BAT_TORN] = "is cut off by the end of the file",
 		[RUN_OVER] = "lies over the",
+		[RUN_LEFT] =
+			"is allocated past the end of the disk and all zeros, as an interrupted "
+			"resize leaves it; the next one gives it back",
 	};
 	struct run *r = &s->runs[kind];
 	struct vhd_finding f = { .code = kind == BAT_TORN ? -VHD_E_TRUNCATED : -VHD_E_BAT_ENTRY,
-				 .severity = VHD_DAMAGE,
+				 .severity = kind == RUN_LEFT ? VHD_WARNING : VHD_DAMAGE,
 				 .has = VHD_HAS_OFFSET | VHD_HAS_BLOCK | VHD_HAS_VALUES,
 				 .offset = s->c->header.table_offset + 4ull * r->first,
 				 .block = r->first,
@@ -114,7 +118,8 @@ static void flush_run(struct scan *s, unsigned kind)
 		snprintf(more, sizeof(more), "; so do all blocks up to %u", r->last);
 	if (kind == BAT_TORN)
 		f.repairable = s->c->torn_harmless;
-	else if (kind != BAT_BEYOND_DISK && s->c->found_entry != VHD_BAT_UNUSED) {
+	else if (kind != BAT_BEYOND_DISK && kind != RUN_LEFT &&
+		 s->c->found_entry != VHD_BAT_UNUSED) {
 		f.repairable = true; /* it is the only one */
 		f.expected = s->c->found_entry;
 		snprintf(more, sizeof(more), "; its block must be the one at sector %u",
@@ -247,6 +252,15 @@ static bool over_metadata(struct scan *s, uint32_t entry, uint32_t other)
 	       check_hit(c, (uint64_t)be32_load(raw) * VHD_SECTOR, length);
 }
 
+/* Only under a parent does a resize need such. */
+static bool is_left(struct scan *s, uint32_t entry)
+{
+	const struct check *c = s->c;
+
+	return c->footer.type == VHD_TYPE_DIFFERENCING &&
+	       spare_is_zero(c->io, entry, c->block_sectors, true) == 1;
+}
+
 static void on_fault(void *arg, enum bat_fault fault, uint32_t block, uint32_t entry,
 		     uint32_t other)
 {
@@ -259,7 +273,8 @@ static void on_fault(void *arg, enum bat_fault fault, uint32_t block, uint32_t e
 	}
 	if ((fault == BAT_OUTSIDE || fault == BAT_TORN) && inside_by_now(s->c, entry))
 		return;
-	add_to_run(s, fault, block, entry, NULL);
+	add_to_run(s, fault == BAT_BEYOND_DISK && is_left(s, entry) ? RUN_LEFT : fault, block,
+		   entry, NULL);
 	if (fault == BAT_TORN)
 		tell_torn(s, block, entry);
 	else

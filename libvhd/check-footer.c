@@ -344,23 +344,27 @@ int check_sizes(struct check *c)
 				 .has = VHD_HAS_OFFSET,
 				 .repairable = true };
 	struct growth g;
+	bool same;
 	int rc = 0;
 
 	if (!c->other_size)
 		return 0;
-	growth_begin(&g, c->footer.current_size, c->other_size, c->block_sectors);
+	growth_begin(&g, c->footer.current_size, c->other_size, c->block_sectors,
+		     c->footer.type == VHD_TYPE_DIFFERENCING);
 	if (c->has_table)
 		rc = check_walk_table(c, growth_piece, &g);
+	same = c->has_table && !rc && growth_is_same(&g, c->io) == 1;
+	growth_end(&g);
 	if (rc < 0)
 		return rc;
-	if (!c->has_table || growth_is_same(&g, c->io) != 1) {
+	if (!same) {
 		report_contradiction(c, &f, &c->other);
 		return 0;
 	}
 	/* whole for us, but programs that read the other footer see another disk */
 	check_report(
 		c, &f,
-		"the two footers differ in the disk's size, its growth stopped between them: %llu "
+		"the two footers differ in the disk's size, a resize stopped between them: %llu "
 		"bytes at the end, %llu in the copy; the next writer and vhd-util repair take the "
 		"larger one",
 		(unsigned long long)c->footer.current_size, (unsigned long long)c->other_size);

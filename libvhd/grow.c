@@ -8,16 +8,28 @@
 #include "bitmap.h"
 #include "error.h"
 #include "geometry.h"
+#include "spare.h"
 
 struct spare {
+	struct vhd_image *img;
+	struct vhd_error *err;
 	uint64_t first, end; /* blocks */
 	uint64_t block;	     /* found in use */
 	uint32_t entry;	     /* VHD_BAT_UNUSED: none */
 };
 
+/* 1: yes.  Zeros in the file are none with a key. */
+static int reads_as_zero(struct vhd_image *img, uint32_t entry)
+{
+	if (img->has_batmap && img->batmap_header.keyhash == 1)
+		return 0;
+	return spare_is_zero(img->io, entry, img->block_sectors, image_has_parent(img));
+}
+
 static int look_at_spare(void *arg, uint32_t first, const uint8_t *raw, uint32_t count)
 {
 	struct spare *s = arg;
+	int rc;
 
 	if (first + (uint64_t)count <= s->first)
 		return 0;
@@ -27,6 +39,11 @@ static int look_at_spare(void *arg, uint32_t first, const uint8_t *raw, uint32_t
 
 		if (block < s->first || block >= s->end || entry == VHD_BAT_UNUSED)
 			continue;
+		rc = reads_as_zero(s->img, entry);
+		if (rc < 0)
+			return error_system(s->err, rc, "read", s->img->io->name);
+		if (rc)
+			continue;
 		s->block = block;
 		s->entry = entry;
 		return IMAGE_WALK_STOP;
@@ -34,10 +51,13 @@ static int look_at_spare(void *arg, uint32_t first, const uint8_t *raw, uint32_t
 	return 0;
 }
 
-/* Spare entries that are not empty were left by something we do not know. */
-static int check_spare(struct vhd_image *img, uint64_t old, struct vhd_error *err)
+/* Spare entries that are not empty, nor what an interrupted resize left, come from something we do
+ * not know. */
+int grow_check_spare(struct vhd_image *img, uint64_t old, struct vhd_error *err)
 {
-	struct spare s = { .first = number_div_up(old, img->header.block_size),
+	struct spare s = { .img = img,
+			   .err = err,
+			   .first = number_div_up(old, img->header.block_size),
 			   .end = img->blocks,
 			   .entry = VHD_BAT_UNUSED };
 	int rc = image_walk_table(img, look_at_spare, &s, err);
@@ -52,15 +72,15 @@ static int check_spare(struct vhd_image *img, uint64_t old, struct vhd_error *er
 }
 
 /* What somebody left in the last block behind the end of the disk would come to light. */
-static int clear_tail(struct vhd_image *img, uint64_t old, struct vhd_error *err)
+int grow_clear_tail(struct vhd_image *img, uint64_t size, struct vhd_error *err)
 {
-	uint64_t in = old % img->header.block_size;
+	uint64_t in = size % img->header.block_size;
 	uint32_t entry;
 	int rc;
 
 	if (!in)
 		return 0;
-	rc = image_bat_entry(img, (uint32_t)(old / img->header.block_size), &entry, err);
+	rc = image_bat_entry(img, (uint32_t)(size / img->header.block_size), &entry, err);
 	if (rc < 0 || entry == VHD_BAT_UNUSED)
 		return rc;
 	rc = io_zero(img->io,
@@ -73,9 +93,9 @@ static int clear_tail(struct vhd_image *img, uint64_t old, struct vhd_error *err
 
 int grow_begin(struct vhd_image *img, uint64_t old, struct vhd_error *err)
 {
-	int rc = check_spare(img, old, err);
+	int rc = grow_check_spare(img, old, err);
 
-	return rc < 0 ? rc : clear_tail(img, old, err);
+	return rc < 0 ? rc : grow_clear_tail(img, old, err);
 }
 
 /* The published algorithm rounds down, and qemu takes these two creators at that word: for

@@ -9,15 +9,32 @@
 #include "base/number.h"
 #include "bitmap.h"
 #include "layout.h"
+#include "spare.h"
 #include "zeros.h"
 
 #define PIECE_BYTES (256u << 10)
 
-void growth_begin(struct growth *g, uint64_t size, uint64_t other, uint32_t block_sectors)
+void growth_begin(struct growth *g, uint64_t size, uint64_t other, uint32_t block_sectors,
+		  bool by_bits)
 {
 	*g = (struct growth){ .smaller = number_min(size, other),
 			      .block_sectors = block_sectors,
+			      .by_bits = by_bits,
 			      .last = VHD_BAT_UNUSED };
+}
+
+static void remember(struct growth *g, uint32_t entry)
+{
+	if (g->count == g->room && !g->rc) {
+		size_t room = g->room ? 2 * g->room : 64;
+		uint32_t *bigger = realloc(g->beyond, room * sizeof(*bigger));
+
+		g->rc = bigger ? 0 : -ENOMEM;
+		g->beyond = bigger ? bigger : g->beyond;
+		g->room = bigger ? room : g->room;
+	}
+	if (!g->rc)
+		g->beyond[g->count++] = entry;
 }
 
 void growth_feed(struct growth *g, uint32_t first, const uint8_t *raw, uint32_t count)
@@ -31,10 +48,20 @@ void growth_feed(struct growth *g, uint32_t first, const uint8_t *raw, uint32_t 
 		if (entry == VHD_BAT_UNUSED)
 			continue;
 		if (first + (uint64_t)i >= used)
-			g->beyond = true;
+			remember(g, entry);
 		else if (first + (uint64_t)i >= whole)
 			g->last = entry;
 	}
+}
+
+/* 1: yes */
+static int beyond_is_zero(const struct growth *g, struct vhd_io *io)
+{
+	int rc = g->rc < 0 ? g->rc : 1;
+
+	for (size_t i = 0; i < g->count && rc == 1; i++)
+		rc = spare_is_zero(io, g->beyond[i], g->block_sectors, g->by_bits);
+	return rc;
 }
 
 int growth_is_same(const struct growth *g, struct vhd_io *io)
@@ -43,9 +70,10 @@ int growth_is_same(const struct growth *g, struct vhd_io *io)
 	uint64_t data = ((uint64_t)g->last + bitmap_sectors(g->block_sectors)) * VHD_SECTOR;
 	CLEANUP_FREE uint8_t *piece = NULL;
 	uint64_t at;
+	int same = beyond_is_zero(g, io);
 
-	if (g->beyond)
-		return 0;
+	if (same != 1)
+		return same;
 	if (g->last == VHD_BAT_UNUSED)
 		return 1;
 	piece = malloc(PIECE_BYTES);
@@ -64,4 +92,10 @@ int growth_is_same(const struct growth *g, struct vhd_io *io)
 		at += n;
 	}
 	return 1;
+}
+
+void growth_end(struct growth *g)
+{
+	free(g->beyond);
+	g->beyond = NULL;
 }

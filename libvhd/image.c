@@ -325,17 +325,19 @@ static bool take_size_of_copy(struct vhd_image *img)
 	return true;
 }
 
-/* ORDER 13: where the disk is the same at both sizes a growth stopped before anything was there.
+/* ORDER 13: where the disk is the same at both sizes a change of size stopped between the two.
  * The larger one is served, and the next writer makes them equal. */
 static int judge_sizes(struct vhd_image *img, struct vhd_error *err)
 {
 	struct growth g;
+	bool same;
 	int rc;
 
-	growth_begin(&g, img->size, img->other_size, img->block_sectors);
+	growth_begin(&g, img->size, img->other_size, img->block_sectors, image_has_parent(img));
 	rc = image_walk_table(img, growth_piece, &g, err);
-	if (rc < 0 || growth_is_same(&g, img->io) != 1 ||
-	    (img->other_size > img->size && !take_size_of_copy(img)))
+	same = !rc && growth_is_same(&g, img->io) == 1;
+	growth_end(&g);
+	if (!same || (img->other_size > img->size && !take_size_of_copy(img)))
 		return rc;
 	img->problems &= ~(unsigned)(IMAGE_SIZES_DIFFER | IMAGE_FOOTERS_DIFFER);
 	img->problems |= IMAGE_FOOTERS_BENIGN | IMAGE_GROWTH_HALF;
@@ -489,7 +491,7 @@ bool image_warning(const struct vhd_image *img, struct vhd_error *out)
 	else if (img->problems & IMAGE_GROWTH_HALF)
 		error_set(
 			out, -VHD_E_FOOTERS_DIFFER,
-			"'%s': its two footers differ in the disk's size, a growth stopped between "
+			"'%s': its two footers differ in the disk's size, a resize stopped between "
 			"them; the larger one is used; they are made equal when the image is next "
 			"written",
 			img->io->name);

@@ -19,7 +19,6 @@ struct finder {
 	struct below *below; /* NULL: no parent */
 	uint8_t *buf;
 	uint64_t first; /* byte of the disk that is not zero */
-	bool hidden;	/* it is, but only because zeros here hide what is below */
 };
 
 /* Where does [buf, n) begin to be something? */
@@ -102,8 +101,7 @@ static int look(struct finder *f, uint64_t size)
 		for (int i = 0; i < n && !rc; i++) {
 			if (ext[i].kind == EXT_HERE)
 				rc = look_here(f, &ext[i]);
-			f->hidden = !rc && ext[i].kind == EXT_HERE;
-			if (!rc && ext[i].kind != EXT_ZERO)
+			if (!rc && ext[i].kind == EXT_BELOW)
 				rc = look_below(f, &ext[i]);
 			at = ext[i].sector + ext[i].count;
 		}
@@ -129,17 +127,35 @@ int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents)
 	below_close(f.below);
 	if (rc <= 0)
 		return rc;
-	if (f.hidden) /* an interruption before the size has changed would show it */
-		return error_at(
-			m->err, -VHD_E_RANGE, f.first,
-			"cannot make '%s' smaller: zeros at byte %llu of the disk, behind the "
-			"new end at %llu, hide data of a parent; let them go with --cut-data",
-			m->img->io->name, (unsigned long long)f.first, (unsigned long long)size);
 	return error_at(m->err, -VHD_E_RANGE, f.first,
 			"cannot make '%s' smaller: there is data at byte %llu of the disk, behind "
 			"the new end at %llu; shrink what is inside first, or lose it with "
 			"--cut-data",
 			m->img->io->name, (unsigned long long)f.first, (unsigned long long)size);
+}
+
+int cut_zero(struct mover *m, uint64_t size)
+{
+	struct vhd_image *img = m->img;
+	uint64_t end = img->size / VHD_SECTOR;
+	struct map_ext ext[EXTENTS];
+	int rc = 0;
+
+	for (uint64_t at = size / VHD_SECTOR; at < end && !rc;) {
+		int n = image_lookup(img, at, end - at, ext, EXTENTS, m->err);
+
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n && !rc; i++) {
+			if (ext[i].kind == EXT_HERE)
+				rc = io_zero(img->io, ext[i].file_sector * VHD_SECTOR,
+					     ext[i].count * VHD_SECTOR);
+			at = ext[i].sector + ext[i].count;
+		}
+	}
+	if (!rc)
+		rc = io_sync(img->io);
+	return rc < 0 ? error_system(m->err, rc, "resize", img->io->name) : 0;
 }
 
 int cut_free(struct mover *m, uint64_t size, uint64_t *freed)

@@ -8,6 +8,10 @@
  * has there counts)?  Refuses then (-VHD_E_RANGE), naming the first byte.  Loads the image. */
 VHD_MUST int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents);
 
+/* What the image itself has behind @size becomes zero, durably; what shows through from a parent
+ * stays.  @m has begun. */
+VHD_MUST int cut_zero(struct mover *m, uint64_t size);
+
 /* Free the blocks that lie wholly behind @size.  @m has begun.  Adds to *freed. */
 VHD_MUST int cut_free(struct mover *m, uint64_t size, uint64_t *freed);
 

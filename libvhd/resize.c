@@ -4,6 +4,8 @@
  *             zero ──► the size in the footers
  *   smaller:  nothing but zeros is cut, or it was told to ──► blocks behind the end freed ──► the
  *             size in the footers ──► a table that is as long as it has to be, if it was before
+ *   smaller, with a parent: zeros where data is cut ──► the size in the footers ──► blocks behind
+ *             the end freed (before, what is below would show) ──► as above
  *
  * Each step leaves an image that needs nothing: a crash anywhere leaves the old size or the new
  * one, and maybe blocks that have been moved already.  So there is no journal to play back; where
@@ -69,6 +71,13 @@ static int check_size(const char *path, uint64_t size, struct vhd_error *err)
 
 /* ── larger ── */
 
+static bool is_encrypted(const struct resize *r)
+{
+	const struct vhd_image *img = r->m.img;
+
+	return img->has_batmap && img->batmap_header.keyhash == 1;
+}
+
 /* With a key the rest of the last block cannot be made to read as zero. */
 static int refuse_cipher(struct resize *r)
 {
@@ -76,8 +85,7 @@ static int refuse_cipher(struct resize *r)
 	uint32_t entry;
 	int rc;
 
-	if (!img->has_batmap || img->batmap_header.keyhash != 1 ||
-	    !(r->old % img->header.block_size))
+	if (!is_encrypted(r) || !(r->old % img->header.block_size))
 		return 0;
 	rc = image_bat_entry(r->m.img, entries_for(r, r->old) - 1, &entry, r->err);
 	if (rc < 0 || entry == VHD_BAT_UNUSED)
@@ -102,6 +110,12 @@ static int plan_larger(struct resize *r)
 		below_close(r->below);
 		r->below = NULL;
 	}
+	if (r->below && is_encrypted(r))
+		return error_set(
+			r->err, -VHD_E_ENCRYPTED,
+			"cannot enlarge '%s': it is encrypted, and zeros would have to "
+			"hide what its parent has behind its end; copy it to a larger image",
+			img->io->name);
 	if (entries <= img->header.max_entries)
 		return 0;
 	if (r->o->fast)
@@ -199,7 +213,8 @@ static int larger(struct resize *r)
 
 /* ── smaller ── */
 
-static int smaller(struct resize *r)
+/* Where nothing is below, what is freed reads as zero. */
+static int cut_by_blocks(struct resize *r)
 {
 	struct mover *m = &r->m;
 	int rc = mover_begin(m, 0);
@@ -212,7 +227,66 @@ static int smaller(struct resize *r)
 	if (rc < 0)
 		return rc;
 	m->img->size = r->o->size;
+	return grow_end(m->img, r->err);
+}
+
+/* Blocks behind the end go, up to where the disk ended with @size bytes. */
+static int free_behind(struct resize *r, uint64_t size)
+{
+	struct vhd_image *img = r->m.img;
+	uint64_t end = img->size;
+	int rc;
+
+	image_grow(img, size);
+	rc = mover_begin(&r->m, 0);
+	if (!rc)
+		rc = cut_free(&r->m, end, &r->result->freed_blocks);
+	rc = mover_end(&r->m, rc);
+	image_grow(img, end);
+	return rc;
+}
+
+/* Where a parent is below, no block goes before the disk ends in front of it (ORDER 24). */
+static int cut_by_size(struct resize *r)
+{
+	struct mover *m = &r->m;
+	int rc = mover_begin(m, 0);
+
+	if (!rc && r->o->cut_data)
+		rc = cut_zero(m, r->o->size);
+	rc = mover_end(m, rc);
+	if (!rc)
+		rc = grow_clear_tail(m->img, r->o->size, r->err);
+	if (rc < 0)
+		return rc;
+	m->img->size = r->o->size;
 	rc = grow_end(m->img, r->err);
+	if (!rc)
+		rc = mover_reopen(m);
+	return rc < 0 ? rc : free_behind(r, r->old);
+}
+
+/* What an interrupted change of size left behind the end; anything else there stays. */
+static int sweep_behind(struct resize *r)
+{
+	struct vhd_image *img = r->m.img;
+	uint64_t size = img->size, all = (uint64_t)img->header.max_entries * img->header.block_size;
+	int rc;
+
+	image_grow(img, all);
+	rc = grow_check_spare(img, size, r->err);
+	image_grow(img, size);
+	if (rc == -VHD_E_BAT_ENTRY)
+		return mover_begin(&r->m, 0);
+	return rc < 0 ? rc : free_behind(r, all);
+}
+
+static int smaller(struct resize *r)
+{
+	struct mover *m = &r->m;
+	bool shows = image_has_parent(m->img) && !is_encrypted(r);
+	int rc = shows ? cut_by_size(r) : cut_by_blocks(r);
+
 	if (rc < 0 || !r->exact)
 		return rc;
 	/* readers that want a table of just the right length had one */
@@ -255,8 +329,8 @@ static int work(struct resize *r)
 {
 	if (!is_sparse(r))
 		return fixed_resize(&r->m, r->o->size);
-	if (r->o->size == r->old) /* at most a footer is restored */
-		return mover_begin(&r->m, 0);
+	if (r->o->size == r->old) /* at most a footer is restored, and what is left over goes */
+		return image_has_parent(r->m.img) ? sweep_behind(r) : mover_begin(&r->m, 0);
 	return r->o->size > r->old ? larger(r) : smaller(r);
 }
 

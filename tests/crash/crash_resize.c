@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "libvhd/base/number.h"
 #include "scene.h"
 
 #define LARGEST (3u << 20)
@@ -59,9 +60,14 @@ static uint64_t expect(const char *directory, const char *when)
 		scene_die(&s, NULL, "%s: %llu bytes", when, (unsigned long long)size);
 	scene_must(&s, vhd_read(chain, out, size, 0, &err), &err, when);
 	vhd_close(chain, NULL);
-	sure = to < was ? to : was; /* what is to be cut may be gone already */
+	sure = to < was ? to : was;
 	if (memcmp(out, s.data[level], sure) != 0)
 		scene_die(&s, NULL, "%s: what was there is not any more", when);
+	/* what is to be cut may be gone already; it never becomes something else */
+	for (uint64_t i = sure; i < number_min(size, was); i++)
+		if (out[i] && out[i] != s.data[level][i])
+			scene_die(&s, NULL, "%s: byte %llu was %02x and is %02x", when,
+				  (unsigned long long)i, s.data[level][i], out[i]);
 	if (size > was && !is_zero(out + was, size - was))
 		scene_die(&s, NULL, "%s: what is new is not zero", when);
 	return size;
@@ -92,7 +98,8 @@ static void undo(void)
 	    (!result.reverted && level && to > was && size == to))
 		scene_die(&s, NULL, "reverted: %llu bytes, were %llu", (unsigned long long)left,
 			  (unsigned long long)size);
-	scene_check(&s, scene_level(s.cut, level), SCENE_MENDED, "reverted");
+	scene_check(&s, scene_level(s.cut, level),
+		    level && s.shrunk ? SCENE_REVERTED : SCENE_MENDED, "reverted");
 	reverted += result.reverted;
 }
 
@@ -125,9 +132,7 @@ static void look(struct scene *unused)
 		after++;
 	else
 		before++;
-	/* behind the end of a disk that its parent's data shone through there may be zeros */
-	if (was == s.size)
-		scene_check(&s, scene_level(s.cut, level), SCENE_RESIZED, "after a cut");
+	scene_check(&s, scene_level(s.cut, level), SCENE_RESIZED, "after a cut");
 	for (unsigned i = level + 1; i < s.depth && to >= was; i++)
 		scene_expect(&s, scene_level(s.cut, i), false, s.data[i], "a child after a cut");
 	if (others++ % 4 == 0 && with_journal && !access(scene_path(s.cut, "j"), F_OK)) {

@@ -263,6 +263,10 @@ static void on_finding(void *arg, const struct vhd_finding *f)
 	/* a growth whose size was kept, but not its footer */
 	if (all->state == SCENE_RESIZED && f->code == -VHD_E_FOOTERS_DIFFER)
 		return;
+	/* and zeros behind the end that hide what is below */
+	if ((all->state == SCENE_RESIZED || all->state == SCENE_REVERTED) &&
+	    f->code == -VHD_E_BAT_ENTRY && f->severity == VHD_WARNING)
+		return;
 	if (all->state >= SCENE_CUT &&
 	    (f->code == -VHD_E_FOOTER_MISSING || f->code == -VHD_E_TRAILING))
 		return;

@@ -70,6 +70,7 @@ void scene_expect(const struct scene *s, const char *path, bool raw, const uint8
 enum scene_state {
 	SCENE_CLEAN,
 	SCENE_MENDED,
+	SCENE_REVERTED, /* mended, but for zeros behind the end that hid what is below */
 	SCENE_CUT,
 	SCENE_RESIZED, /* cut while the size changed: the footers may differ in that */
 };
