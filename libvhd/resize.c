@@ -246,10 +246,26 @@ static int free_behind(struct resize *r, uint64_t size)
 	return rc;
 }
 
+/* Up to where an interrupted change of size left blocks behind @from, the larger of the sizes that
+ * we know: @from itself where something else is there, which stays. */
+static int find_left(struct resize *r, uint64_t from, uint64_t *to)
+{
+	struct vhd_image *img = r->m.img;
+	uint64_t size = img->size, all = (uint64_t)img->header.max_entries * img->header.block_size;
+	int rc;
+
+	image_grow(img, all);
+	rc = grow_check_spare(img, from, r->err);
+	image_grow(img, size);
+	*to = rc == -VHD_E_BAT_ENTRY ? from : all;
+	return rc == -VHD_E_BAT_ENTRY ? 0 : rc;
+}
+
 /* Where a parent is below, no block goes before the disk ends in front of it (ORDER 24). */
 static int cut_by_size(struct resize *r)
 {
 	struct mover *m = &r->m;
+	uint64_t to = r->old;
 	int rc = mover_begin(m, 0);
 
 	if (!rc && r->o->cut_data)
@@ -263,22 +279,20 @@ static int cut_by_size(struct resize *r)
 	rc = grow_end(m->img, r->err);
 	if (!rc)
 		rc = mover_reopen(m);
-	return rc < 0 ? rc : free_behind(r, r->old);
+	if (!rc)
+		rc = find_left(r, r->old, &to);
+	return rc < 0 ? rc : free_behind(r, to);
 }
 
-/* What an interrupted change of size left behind the end; anything else there stays. */
+/* The size stays. */
 static int sweep_behind(struct resize *r)
 {
-	struct vhd_image *img = r->m.img;
-	uint64_t size = img->size, all = (uint64_t)img->header.max_entries * img->header.block_size;
-	int rc;
+	uint64_t to;
+	int rc = find_left(r, r->old, &to);
 
-	image_grow(img, all);
-	rc = grow_check_spare(img, size, r->err);
-	image_grow(img, size);
-	if (rc == -VHD_E_BAT_ENTRY)
-		return mover_begin(&r->m, 0);
-	return rc < 0 ? rc : free_behind(r, all);
+	if (rc < 0)
+		return rc;
+	return to == r->old ? mover_begin(&r->m, 0) : free_behind(r, to);
 }
 
 static int smaller(struct resize *r)

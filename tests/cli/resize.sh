@@ -133,6 +133,30 @@ python3 -c 'import json; o = json.load(open(".out")); assert o["freed_blocks"] =
 check_out 10 "$U" query -n over.vhd -v
 check_status 0 "$U" check over.vhd -p
 
+# zeros that an interrupted growth left behind the end go with any resize, to a smaller size too
+"$U" snapshot -n left.vhd -p under.vhd || fail left
+"$U" resize left.vhd --size 10M --cut-data && "$U" resize left.vhd --size 32M || fail left
+python3 - left.vhd <<'END' || fail "the old size"
+import struct, sys
+f = open(sys.argv[1], "r+b")
+for at in (f.seek(0, 2) - 512, 0):
+    f.seek(at)
+    b = bytearray(f.read(512))
+    b[48:56], b[64:68] = struct.pack(">Q", 10 << 20), bytes(4)
+    b[64:68] = struct.pack(">I", ~sum(b) & 0xffffffff)
+    f.seek(at)
+    f.write(b)
+END
+check_status 0 "$U" check left.vhd
+grep -q 'warning: block 10: .* as an interrupted resize leaves it' .out .err || fail "not named: $(cat .out .err)"
+for size in 6M 10M; do
+	cp left.vhd left2.vhd
+	check_status 0 "$U" resize left2.vhd --size $size
+	check_out 0 "$U" query -n left2.vhd -a
+	check_status 0 "$U" check left2.vhd
+	! grep -q 'past the end of the disk' .out .err || fail "left over: $(cat .out .err)"
+done
+
 # journals: relative, made, existing; never an image
 mkdir sub
 (cd sub && "$U" resize -n ../c.vhd -s 3100 -j jrn) || fail "with a journal"
