@@ -489,9 +489,9 @@ struct echo {
 static void *echo_in_thread(void *arg)
 {
 	int fd = *(int *)arg;
-	char c;
+	char byte;
 
-	while (read(fd, &c, 1) == 1 && write(fd, &c, 1) == 1)
+	while (read(fd, &byte, 1) == 1 && write(fd, &byte, 1) == 1)
 		;
 	return NULL;
 }
@@ -499,16 +499,16 @@ static void *echo_in_thread(void *arg)
 static void echo_ready(void *owner, unsigned events)
 {
 	struct echo *echo = owner;
-	char c;
+	char byte;
 
 	(void)events;
-	if (read(echo->fd, &c, 1) != 1)
+	if (read(echo->fd, &byte, 1) != 1)
 		return;
 	if (echo->left-- == 0) {
 		loop_stop(loop);
 		return;
 	}
-	ck_assert_int_eq(write(echo->fd, &c, 1), 1);
+	ck_assert_int_eq(write(echo->fd, &byte, 1), 1);
 	loop_expect(loop);
 }
 
