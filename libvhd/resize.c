@@ -171,13 +171,13 @@ static int hide(struct resize *r)
 	return rc;
 }
 
-/* What lies behind the disk's end in the table nobody reads. */
+/* Zeros that an interrupted run put behind the disk's end. */
 static int drop_spare(struct resize *r)
 {
 	uint64_t first = number_div_up(r->old, r->m.img->header.block_size);
-	int rc = 0;
+	int rc = grow_check_spare(r->m.img, r->old, r->err);
 
-	if (first < r->m.img->blocks)
+	if (!rc && first < r->m.img->blocks)
 		rc = image_free(r->m.img, (uint32_t)first, (uint32_t)(r->m.img->blocks - first),
 				r->err);
 	return rc < 0 ? rc : mover_commit(&r->m);
@@ -201,7 +201,7 @@ static int larger(struct resize *r)
 	}
 	image_grow(m->img, r->o->size);
 	rc = mover_begin(m, 0);
-	if (!rc && r->below) /* zeros that an interrupted run put there */
+	if (!rc && r->below)
 		rc = drop_spare(r);
 	if (!rc)
 		rc = grow_begin(m->img, r->old, r->err);

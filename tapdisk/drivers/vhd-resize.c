@@ -1,7 +1,8 @@
 /* vhd-resize.c - live growth of the leaf inside its metadata's room
  *
  * The map does the work (map_resize): footer at the end, sync, copy at the front, sync.  Layers
- * below keep their size; what lies beyond them is zero.
+ * below keep their size; what lies beyond them is zero.  What would have to be made zero first
+ * (ORDER 24) is left to vhd-util resize.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +22,19 @@ struct resize {
 	void *arg;
 };
 
+static void report_spare(const struct vhd_disk *d, struct vhd_error *err)
+{
+	uint64_t table = vhd_leaf(d)->img->header.table_offset;
+	uint32_t block, entry;
+
+	map_fault(d->map, &block, &entry);
+	error_value(err, -VHD_E_BAT_ENTRY, table + block * 4ull, VHD_BAT_UNUSED, entry,
+		    "cannot resize '%s' while it runs: its table has a block %u already, behind the "
+		    "end of the disk; if an interrupted resize left it, vhd-util resize gives it "
+		    "back when the disk is closed; see vhd-util check",
+		    d->path, block);
+}
+
 static void resized(struct map_req *req)
 {
 	struct vhd_disk *d = list_entry(req, struct vhd_disk, job);
@@ -28,7 +42,9 @@ static void resized(struct map_req *req)
 	struct vhd_image *img = vhd_leaf(d)->img;
 	struct vhd_error err = { .code = 0 };
 
-	if (req->err) {
+	if (req->err == -VHD_E_BAT_ENTRY) {
+		report_spare(d, &err);
+	} else if (req->err) {
 		error_system(&err, req->err, "resize", d->path);
 	} else {
 		img->footer = r->footer;
@@ -41,6 +57,27 @@ static void resized(struct map_req *req)
 	lock_drop(img->io, LOCK_HEADER, NULL);
 	r->done(r->arg, &err);
 	free(r);
+}
+
+/* What is new reads as zero: the parent's data behind the old end does not, nor what the map clears
+ * in a block that is encrypted. */
+static int refuse_to_show(const struct vhd_disk *d, uint64_t bytes, struct vhd_error *err)
+{
+	const struct vhd_layer *parent = d->depth > 1 ? d->layers[1] : NULL;
+
+	if (bytes > d->disk.size && parent && parent->size_sectors > d->disk.size / VHD_SECTOR)
+		return error_set(err, -VHD_E_UNSUPPORTED,
+				 "cannot resize '%s' while it runs: its parent is larger, and what "
+				 "that has behind the end of the disk would come to light; vhd-util "
+				 "resize hides it, when the disk is closed",
+				 d->path);
+	if (bytes > d->disk.size && vhd_leaf(d)->crypt &&
+	    d->disk.size % vhd_leaf(d)->img->header.block_size)
+		return error_set(err, -VHD_E_ENCRYPTED,
+				 "cannot resize '%s': it is encrypted, and its last block is not "
+				 "whole; copy it to a larger image",
+				 d->path);
+	return 0;
 }
 
 static int refuse(const struct vhd_disk *d, uint64_t bytes, struct vhd_error *err)
@@ -83,7 +120,7 @@ static int refuse(const struct vhd_disk *d, uint64_t bytes, struct vhd_error *er
 			"room offline with vhd-util resize",
 			d->path,
 			(unsigned long long)img->header.max_entries * img->header.block_size);
-	return 0;
+	return refuse_to_show(d, bytes, err);
 }
 
 void vhd_disk_resize(struct disk *disk, uint64_t bytes,
