@@ -99,7 +99,7 @@ static void flush_run(struct scan *s, unsigned kind)
 		[RUN_OVER] = "lies over the",
 		[RUN_LEFT] =
 			"is allocated past the end of the disk and all zeros, as an interrupted "
-			"resize leaves it; the next one gives it back",
+			"resize leaves it; the next one gives it back, as do compact and repair",
 	};
 	struct run *r = &s->runs[kind];
 	struct vhd_finding f = { .code = kind == BAT_TORN ? -VHD_E_TRUNCATED : -VHD_E_BAT_ENTRY,
@@ -116,9 +116,11 @@ static void flush_run(struct scan *s, unsigned kind)
 	r->pending = false;
 	if (r->first != r->last)
 		snprintf(more, sizeof(more), "; so do all blocks up to %u", r->last);
-	if (kind == BAT_TORN)
+	if (kind == RUN_LEFT)
+		f.repairable = true;
+	else if (kind == BAT_TORN)
 		f.repairable = s->c->torn_harmless;
-	else if (kind != BAT_BEYOND_DISK && kind != RUN_LEFT &&
+	else if (kind != BAT_BEYOND_DISK &&
 		 s->c->found_entry != VHD_BAT_UNUSED) {
 		f.repairable = true; /* it is the only one */
 		f.expected = s->c->found_entry;
@@ -163,7 +165,8 @@ static void tell(struct scan *s, enum check_fault_kind kind, uint32_t block, uin
 {
 	struct check *c = s->c;
 	const struct check_fault fault = { kind, block, entry, other };
-	int rc = kind == CHECK_SPARE ? 0 : check_mark_bad(c, block);
+	bool spare = kind == CHECK_SPARE || kind == CHECK_LEFT;
+	int rc = spare ? 0 : check_mark_bad(c, block);
 
 	if (kind == CHECK_LOST) {
 		c->gone++;
@@ -177,7 +180,7 @@ static void tell(struct scan *s, enum check_fault_kind kind, uint32_t block, uin
 			rc = -ENOMEM;
 	}
 	c->overlapping += kind == CHECK_OVERLAP;
-	c->spare += kind == CHECK_SPARE;
+	c->spare += spare;
 	if (!rc && c->more && c->more->fault)
 		rc = c->more->fault(c->more->arg, &fault);
 	if (rc < 0)
@@ -261,6 +264,14 @@ static bool is_left(struct scan *s, uint32_t entry)
 	       spare_is_zero(c->io, entry, c->block_sectors, true) == 1;
 }
 
+static void spare(struct scan *s, uint32_t block, uint32_t entry)
+{
+	bool left = is_left(s, entry);
+
+	add_to_run(s, left ? RUN_LEFT : (unsigned)BAT_BEYOND_DISK, block, entry, NULL);
+	tell(s, left ? CHECK_LEFT : CHECK_SPARE, block, entry, UINT32_MAX);
+}
+
 static void on_fault(void *arg, enum bat_fault fault, uint32_t block, uint32_t entry,
 		     uint32_t other)
 {
@@ -273,13 +284,15 @@ static void on_fault(void *arg, enum bat_fault fault, uint32_t block, uint32_t e
 	}
 	if ((fault == BAT_OUTSIDE || fault == BAT_TORN) && inside_by_now(s->c, entry))
 		return;
-	add_to_run(s, fault == BAT_BEYOND_DISK && is_left(s, entry) ? RUN_LEFT : fault, block,
-		   entry, NULL);
+	if (fault == BAT_BEYOND_DISK) {
+		spare(s, block, entry);
+		return;
+	}
+	add_to_run(s, fault, block, entry, NULL);
 	if (fault == BAT_TORN)
 		tell_torn(s, block, entry);
 	else
-		tell(s, fault == BAT_BEYOND_DISK ? CHECK_SPARE : CHECK_LOST, block, entry,
-		     UINT32_MAX);
+		tell(s, CHECK_LOST, block, entry, UINT32_MAX);
 }
 
 /* ── one pass over the table ── */

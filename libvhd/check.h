@@ -44,6 +44,7 @@ enum check_fault_kind {
 	CHECK_OVERLAP, /* shares sectors with another block */
 	CHECK_TORN,    /* the file ends inside it */
 	CHECK_SPARE,   /* in use, but behind the end of the disk */
+	CHECK_LEFT,    /* so, but nothing but zeros: an interrupted resize left it */
 };
 struct check_fault {
 	enum check_fault_kind kind;

@@ -18,6 +18,7 @@
 #include "compact-scan.h"
 #include "error.h"
 #include "io-file.h"
+#include "sweep.h"
 
 #define BATCH_BYTES (256ull << 20)
 #define BATCHES_MAX 64u
@@ -314,6 +315,21 @@ static int optimize(struct compact *c)
 
 /* ── the whole ── */
 
+static int begin(struct compact *c)
+{
+	struct vhd_image *img = c->m.img;
+	int rc = 0;
+
+	if (c->o->dry_run)
+		return image_load(img, 0, c->m.err);
+	if (image_has_parent(img) && img->header.max_entries > img->blocks) {
+		rc = sweep_behind(&c->m, img->size, &c->result->dropped_blocks);
+		if (!rc)
+			rc = mover_reopen(&c->m);
+	}
+	return rc < 0 ? rc : mover_begin(&c->m, 0);
+}
+
 static int run(struct compact *c)
 {
 	struct vhd_image *img = c->m.img;
@@ -331,9 +347,10 @@ static int run(struct compact *c)
 	else
 		rc = 0;
 	if (!rc)
-		rc = c->o->dry_run ? image_load(img, 0, c->m.err) : mover_begin(&c->m, 0);
+		rc = begin(c);
 	if (rc < 0)
 		return rc;
+	img = c->m.img;
 	c->stride = bitmap_stride(img->block_sectors);
 	c->scan.m = &c->m;
 	c->scan.below = c->below;

@@ -4,7 +4,8 @@
  * the parent's data, so that takes consent.  Of two blocks in one place one is right, as a
  * rule, and which one cannot be seen from the place; the entries around them tell:
  * one that lies behind the end of the disk, or stands in a sector of the table that is
- * damaged anyway, gives way to one that does not.
+ * damaged anyway, gives way to one that does not.  Zeros behind the end that an interrupted resize
+ * left go without being asked: the disk is the same without them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -60,6 +61,8 @@ static enum repair_verdict judge_fault(const struct repair *r, const struct chec
 	case CHECK_DOUBT:
 	case CHECK_SPARE:
 		return drop;
+	case CHECK_LEFT:
+		return REPAIR_DROP;
 	case CHECK_OVERLAP:
 		return judge_overlap(r, f);
 	case CHECK_TORN:

@@ -26,6 +26,7 @@
 #include "resize-cut.h"
 #include "resize-fixed.h"
 #include "resize-room.h"
+#include "sweep.h"
 
 #define EXTENTS 64
 
@@ -230,42 +231,10 @@ static int cut_by_blocks(struct resize *r)
 	return grow_end(m->img, r->err);
 }
 
-/* Blocks behind the end go, up to where the disk ended with @size bytes. */
-static int free_behind(struct resize *r, uint64_t size)
-{
-	struct vhd_image *img = r->m.img;
-	uint64_t end = img->size;
-	int rc;
-
-	image_grow(img, size);
-	rc = mover_begin(&r->m, 0);
-	if (!rc)
-		rc = cut_free(&r->m, end, &r->result->freed_blocks);
-	rc = mover_end(&r->m, rc);
-	image_grow(img, end);
-	return rc;
-}
-
-/* Up to where an interrupted change of size left blocks behind @from, the larger of the sizes that
- * we know: @from itself where something else is there, which stays. */
-static int find_left(struct resize *r, uint64_t from, uint64_t *to)
-{
-	struct vhd_image *img = r->m.img;
-	uint64_t size = img->size, all = (uint64_t)img->header.max_entries * img->header.block_size;
-	int rc;
-
-	image_grow(img, all);
-	rc = grow_check_spare(img, from, r->err);
-	image_grow(img, size);
-	*to = rc == -VHD_E_BAT_ENTRY ? from : all;
-	return rc == -VHD_E_BAT_ENTRY ? 0 : rc;
-}
-
 /* Where a parent is below, no block goes before the disk ends in front of it (ORDER 24). */
 static int cut_by_size(struct resize *r)
 {
 	struct mover *m = &r->m;
-	uint64_t to = r->old;
 	int rc = mover_begin(m, 0);
 
 	if (!rc && r->o->cut_data)
@@ -279,20 +248,7 @@ static int cut_by_size(struct resize *r)
 	rc = grow_end(m->img, r->err);
 	if (!rc)
 		rc = mover_reopen(m);
-	if (!rc)
-		rc = find_left(r, r->old, &to);
-	return rc < 0 ? rc : free_behind(r, to);
-}
-
-/* The size stays. */
-static int sweep_behind(struct resize *r)
-{
-	uint64_t to;
-	int rc = find_left(r, r->old, &to);
-
-	if (rc < 0)
-		return rc;
-	return to == r->old ? mover_begin(&r->m, 0) : free_behind(r, to);
+	return rc < 0 ? rc : sweep_behind(m, r->old, &r->result->freed_blocks);
 }
 
 static int smaller(struct resize *r)
@@ -344,7 +300,9 @@ static int work(struct resize *r)
 	if (!is_sparse(r))
 		return fixed_resize(&r->m, r->o->size);
 	if (r->o->size == r->old) /* at most a footer is restored, and what is left over goes */
-		return image_has_parent(r->m.img) ? sweep_behind(r) : mover_begin(&r->m, 0);
+		return image_has_parent(r->m.img) ?
+			       sweep_behind(&r->m, r->old, &r->result->freed_blocks) :
+			       mover_begin(&r->m, 0);
 	return r->o->size > r->old ? larger(r) : smaller(r);
 }
 

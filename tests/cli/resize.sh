@@ -157,6 +157,20 @@ for size in 6M 10M; do
 	! grep -q 'past the end of the disk' .out .err || fail "left over: $(cat .out .err)"
 done
 
+# so they do with compact and repair, and nothing else of the image changes
+"$U" convert left.vhd left.raw || fail left
+for how in compact repair; do
+	cp left.vhd left2.vhd
+	check_status 0 "$U" $how --dry-run left2.vhd
+	cmp left.vhd left2.vhd || fail "a dry run of $how"
+	check_status 0 "$U" $how left2.vhd
+	check_out 0 "$U" query -n left2.vhd -a
+	check_status 0 "$U" check left2.vhd
+	! grep -q 'past the end of the disk' .out .err || fail "left over by $how: $(cat .out .err)"
+	"$U" compare left2.vhd left.raw >/dev/null || fail "$how changed the disk"
+	check_status 0 "$U" resize left2.vhd --size 32M
+done
+
 # journals: relative, made, existing; never an image
 mkdir sub
 (cd sub && "$U" resize -n ../c.vhd -s 3100 -j jrn) || fail "with a journal"
