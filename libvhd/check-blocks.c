@@ -120,8 +120,7 @@ static void flush_run(struct scan *s, unsigned kind)
 		f.repairable = true;
 	else if (kind == BAT_TORN)
 		f.repairable = s->c->torn_harmless;
-	else if (kind != BAT_BEYOND_DISK &&
-		 s->c->found_entry != VHD_BAT_UNUSED) {
+	else if (kind != BAT_BEYOND_DISK && s->c->found_entry != VHD_BAT_UNUSED) {
 		f.repairable = true; /* it is the only one */
 		f.expected = s->c->found_entry;
 		snprintf(more, sizeof(more), "; its block must be the one at sector %u",

@@ -28,11 +28,12 @@ static void report_spare(const struct vhd_disk *d, struct vhd_error *err)
 	uint32_t block, entry;
 
 	map_fault(d->map, &block, &entry);
-	error_value(err, -VHD_E_BAT_ENTRY, table + block * 4ull, VHD_BAT_UNUSED, entry,
-		    "cannot resize '%s' while it runs: its table has a block %u already, behind the "
-		    "end of the disk; if an interrupted resize left it, vhd-util resize gives it "
-		    "back when the disk is closed; see vhd-util check",
-		    d->path, block);
+	error_value(
+		err, -VHD_E_BAT_ENTRY, table + block * 4ull, VHD_BAT_UNUSED, entry,
+		"cannot resize '%s' while it runs: its table has a block %u already, behind the "
+		"end of the disk; if an interrupted resize left it, vhd-util resize gives it "
+		"back when the disk is closed; see vhd-util check",
+		d->path, block);
 }
 
 static void resized(struct map_req *req)
@@ -66,11 +67,12 @@ static int refuse_to_show(const struct vhd_disk *d, uint64_t bytes, struct vhd_e
 	const struct vhd_layer *parent = d->depth > 1 ? d->layers[1] : NULL;
 
 	if (bytes > d->disk.size && parent && parent->size_sectors > d->disk.size / VHD_SECTOR)
-		return error_set(err, -VHD_E_UNSUPPORTED,
-				 "cannot resize '%s' while it runs: its parent is larger, and what "
-				 "that has behind the end of the disk would come to light; vhd-util "
-				 "resize hides it, when the disk is closed",
-				 d->path);
+		return error_set(
+			err, -VHD_E_UNSUPPORTED,
+			"cannot resize '%s' while it runs: its parent is larger, and what "
+			"that has behind the end of the disk would come to light; vhd-util "
+			"resize hides it, when the disk is closed",
+			d->path);
 	if (bytes > d->disk.size && vhd_leaf(d)->crypt &&
 	    d->disk.size % vhd_leaf(d)->img->header.block_size)
 		return error_set(err, -VHD_E_ENCRYPTED,
