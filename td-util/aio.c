@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "cli/print.h"
 #include "libvhd/atomic.h"
 #include "libvhd/base/number.h"
 #include "libvhd/error.h"
@@ -55,6 +56,40 @@ int aio_create(struct arguments *args)
 	return atomic_commit(&a, true, &err) < 0 ? print_error(&err) : 0;
 }
 
+static bool asks_parent(const struct arguments *args)
+{
+	return arguments_has(args, "parent") || arguments_has(args, "unresolved");
+}
+
+static void answer(const struct arguments *args, uint64_t bytes)
+{
+	if (arguments_has(args, "virtual-size"))
+		printf("%" PRIu64 "\n", bytes >> MIB_SHIFT);
+	if (arguments_has(args, "used-size"))
+		printf("%" PRIu64 "\n", bytes);
+	if (asks_parent(args))
+		printf("%s has no parent\n", args->rest[0]);
+	if (arguments_has(args, "hidden"))
+		puts("hidden: 0");
+}
+
+static void answer_json(const struct arguments *args, uint64_t bytes)
+{
+	struct print_json json;
+
+	print_json_begin(&json, "query/1");
+	print_json_text(&json, "file", args->rest[0]);
+	if (arguments_has(args, "virtual-size"))
+		print_json_number(&json, "virtual_size", bytes);
+	if (arguments_has(args, "used-size"))
+		print_json_number(&json, "used_size", bytes);
+	if (asks_parent(args))
+		print_json_null(&json, "parent");
+	if (arguments_has(args, "hidden"))
+		print_json_number(&json, "hidden", 0);
+	print_json_end(&json);
+}
+
 int aio_query(struct arguments *args)
 {
 	static const char *const others[] = { "marker", "depth", "allocated", "max-size" };
@@ -72,7 +107,7 @@ int aio_query(struct arguments *args)
 		return print_error(&err);
 	}
 	if (!arguments_has(args, "virtual-size") && !arguments_has(args, "used-size") &&
-	    !arguments_has(args, "parent") && !arguments_has(args, "hidden"))
+	    !asks_parent(args) && !arguments_has(args, "hidden"))
 		return usage_error("nothing was asked");
 	rc = io_file_open(path, 0, &io, &err);
 	if (rc < 0)
@@ -83,13 +118,9 @@ int aio_query(struct arguments *args)
 		error_system(&err, rc, "query", path);
 		return print_error(&err);
 	}
-	if (arguments_has(args, "virtual-size"))
-		printf("%" PRIu64 "\n", bytes >> MIB_SHIFT);
-	if (arguments_has(args, "used-size"))
-		printf("%" PRIu64 "\n", bytes);
-	if (arguments_has(args, "parent"))
-		printf("%s has no parent\n", path);
-	if (arguments_has(args, "hidden"))
-		puts("hidden: 0");
+	if (args->json)
+		answer_json(args, bytes);
+	else
+		answer(args, bytes);
 	return 0;
 }

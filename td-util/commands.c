@@ -175,6 +175,7 @@ static const struct option_spec query_options[] = {
 	{ 'S', "max-size", NULL, "largest size in MiB that a fast resize reaches" },
 	{ 'b', "backup-footer", NULL, "use the copy of the footer at the start" },
 	OPTION_PARENT_ROOT,
+	OPTION_JSON,
 	{ 0 },
 };
 

@@ -6,9 +6,10 @@ need python3
 check_schema --all
 cd "$T" || exit 1
 
-# every command that has --json has a schema of its name; every schema is somebody's
+# every command that has --json has a schema of its name, td-util's those of vhd-util's; every
+# schema is somebody's
 prefix() {
-	case $1 in vhd-util) ;; tap-ctl) echo tap- ;; *-util) echo "${1%-util}-" ;; esac
+	case $1 in vhd-util | td-util) ;; tap-ctl) echo tap- ;; *-util) echo "${1%-util}-" ;; esac
 }
 expected=xmsnap
 for program in vhd-util tap-ctl td-util cbt-util; do
@@ -18,7 +19,7 @@ for program in vhd-util tap-ctl td-util cbt-util; do
 		expected+=" $(prefix $program)$c"
 	done
 done
-diff <(tr ' ' '\n' <<<"$expected" | sort) <(cd "$root/doc/schema" && printf '%s\n' *.json | sed 's/\.json$//' | sort) >differ ||
+diff <(tr ' ' '\n' <<<"$expected" | sort -u) <(cd "$root/doc/schema" && printf '%s\n' *.json | sed 's/\.json$//' | sort) >differ ||
 	fail "commands with --json (<) and doc/schema (>) differ: $(grep '^[<>]' differ | tr '\n' ' ')"
 for s in "$root"/doc/schema/*.json; do
 	name=$(basename "$s" .json)
@@ -45,6 +46,10 @@ check query-1 0 query leaf.vhd -v -s -p -f -m -d -a -S
 check query-2 0 query base.vhd -p -f
 check query-3 95 query fixed.vhd -v -a
 check query-4 0 query leaf.vhd -p -u
+check_status 0 "$BIN/td-util" query vhd -v -s -p -f -m -d -a -S leaf.vhd --json
+cmp .out query-1.json || fail "td-util query prints something else than vhd-util query"
+check_status 0 "$BIN/td-util" query aio --json -v -s -p -f flat.raw
+mv .out query-5.json
 check check-1 0 check leaf.vhd -p -b -s
 check info-1 0 info leaf.vhd
 check map-1 0 map leaf.vhd
