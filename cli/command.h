@@ -117,6 +117,9 @@ void print_warning(const struct vhd_error *warning);
  * VHD_E_CANCELLED (exit status 130). */
 struct vhd_progress progress_begin(const char *what, bool always);
 void progress_end(void);
+/* Work whose end is not known, and that may be ended at any time: how many of @unit are done, drawn
+ * likewise on a terminal.  The first call begins; Ctrl-C ends the program, as without. */
+void progress_count(const char *what, const char *unit, uint64_t done);
 /* For work that takes no time: its warnings alone. */
 struct vhd_progress progress_warnings(void);
 

@@ -25,6 +25,7 @@ static const int stop_signals[] = { SIGINT, SIGTERM, SIGHUP };
 static struct {
 	const char *what; /* borrowed */
 	bool visible, running, drawn, always;
+	bool counts; /* progress_count: signals are as they were */
 	uint64_t began_ns, drawn_ns;
 	bool has_first;
 	uint64_t first; /* done bytes at the first step: work resumed does not count as fast */
@@ -74,9 +75,16 @@ static void draw(uint64_t done, uint64_t total, uint64_t now)
 	progress.drawn_ns = now;
 }
 
+static bool is_time(uint64_t now)
+{
+	uint64_t pause = progress.visible ? REDRAW_NS : NS_PER_SECOND;
+
+	return now - progress.began_ns >= FIRST_DRAW_NS && now - progress.drawn_ns >= pause;
+}
+
 static int step(void *arg, uint64_t done, uint64_t total)
 {
-	uint64_t now, pause = progress.visible ? REDRAW_NS : NS_PER_SECOND;
+	uint64_t now;
 
 	(void)arg;
 	if (stop_asked)
@@ -92,7 +100,7 @@ static int step(void *arg, uint64_t done, uint64_t total)
 	if (done < progress.first)
 		progress.first = done;
 	now = now_ns();
-	if (now - progress.began_ns >= FIRST_DRAW_NS && now - progress.drawn_ns >= pause)
+	if (is_time(now))
 		draw(done, total, now);
 	return 0;
 }
@@ -124,6 +132,26 @@ struct vhd_progress progress_begin(const char *what, bool always)
 	return (struct vhd_progress){ .step = step, .warn = warn };
 }
 
+void progress_count(const char *what, const char *unit, uint64_t done)
+{
+	uint64_t now = now_ns();
+
+	if (!progress.running) {
+		memset(&progress, 0, sizeof(progress));
+		progress.visible = isatty(STDERR_FILENO);
+		progress.running = progress.counts = true;
+		progress.began_ns = now;
+	}
+	if (!progress.visible || !is_time(now))
+		return;
+	fprintf(stderr, "\r\033[K%s: %" PRIu64 " %s, %" PRIu64 "/s", what, done, unit,
+		(uint64_t)((double)done * (double)NS_PER_SECOND /
+			   (double)(now - progress.began_ns)));
+	fflush(stderr);
+	progress.drawn = true;
+	progress.drawn_ns = now;
+}
+
 struct vhd_progress progress_warnings(void)
 {
 	return (struct vhd_progress){ .warn = warn };
@@ -138,6 +166,6 @@ void progress_end(void)
 		fputs("\r\033[K", stderr);
 		fflush(stderr);
 	}
-	for (size_t k = 0; k < STOP_SIGNALS; k++)
+	for (size_t k = 0; k < STOP_SIGNALS && !progress.counts; k++)
 		sigaction(stop_signals[k], &progress.before[k], NULL);
 }

@@ -20,7 +20,8 @@ struct scan {
 	bool keep_bad; /* failing images too */
 	bool go_on;    /* after a failure */
 	bool parents;  /* visit them */
-	int status;    /* of the first failure */
+	uint64_t seen;
+	int status; /* of the first failure */
 	struct vhd_error failure;
 };
 
@@ -83,6 +84,8 @@ static int on_image(void *arg, const struct vhd_scan_image *image)
 	struct scan *s = arg;
 	int rc;
 
+	if (s->keep) /* else the lines show how far it is */
+		progress_count("scanning", "images", ++s->seen);
 	if (!scan_names_told(s->names, image))
 		return 0;
 	if (image->error)
@@ -141,6 +144,7 @@ static int scan_all(struct scan *s, const struct arguments *args, const struct s
 	if (rc < 0)
 		return print_error(&err);
 	rc = scan_run(&o, wish->volumes ? &opener : NULL, &err);
+	progress_end();
 	if (rc < 0)
 		return print_error(&err);
 	finish(s, tree, args->json);

@@ -293,6 +293,29 @@ if [ -w /dev/full ]; then
 fi
 
 [ -z "${SAN:-}" ] || exit 0 # sanitizers keep what was freed
+# on a terminal a tree that takes long shows how far it is; elsewhere nothing but the tree
+python3 - "$U" <<'PY' || fail "progress"
+import os, pty, subprocess, sys
+os.mkdir("links")
+for i in range(60000):
+    os.link("base.vhd", f"links/{i}.vhd")
+command = [sys.argv[1], "scan", "-p", "-m", "links/*.vhd"]
+ours, theirs = pty.openpty()
+child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs)
+os.close(theirs)
+shown = b""
+try:
+    while piece := os.read(ours, 4096):
+        shown += piece
+except OSError:
+    pass
+assert child.wait() == 0
+assert b"scanning: " in shown and b" images, " in shown, shown
+assert shown.endswith(b"\r\x1b[K"), shown
+assert subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE).stderr == b""
+PY
+rm -r links
+
 # many, in bounded memory: eight times as many images are no more of it
 mkdir many
 for i in $(seq 400); do cp --sparse=always mid.vhd "many/$i.vhd"; done
