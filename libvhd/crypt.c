@@ -6,8 +6,6 @@
 #include "crypt.h"
 
 #include <errno.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,6 +17,7 @@
 #include "base/read-all.h"
 #include "error.h"
 #include "layout.h"
+#include "libcrypto.h"
 #include "sha256.h"
 #include "zeros.h"
 
@@ -33,6 +32,16 @@ struct vhd_key {
 
 /* ── keys ── */
 
+/* In the same time wherever they begin to differ. */
+static bool same_secret(const uint8_t *a, const uint8_t *b, size_t length)
+{
+	uint8_t differing = 0;
+
+	for (size_t i = 0; i < length; i++)
+		differing |= a[i] ^ b[i];
+	return !differing;
+}
+
 int crypt_key_new(const void *bytes, size_t length, struct vhd_key **out, struct vhd_error *err)
 {
 	struct vhd_key *key;
@@ -41,7 +50,7 @@ int crypt_key_new(const void *bytes, size_t length, struct vhd_key **out, struct
 		return error_set(err, -VHD_E_KEY,
 				 "a key has 32 bytes (AES-128) or 64 (AES-256), not %zu%s", length,
 				 length > KEY_LONG ? " or more" : "");
-	if (!CRYPTO_memcmp(bytes, (const uint8_t *)bytes + length / 2, length / 2))
+	if (same_secret(bytes, (const uint8_t *)bytes + length / 2, length / 2))
 		return error_set(err, -VHD_E_KEY,
 				 "the two halves of the key are the same: XTS needs two keys");
 	key = mmap(NULL, sizeof(*key), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -94,7 +103,7 @@ int vhd_key_read(int fd, const char *name, struct vhd_key **out, struct vhd_erro
 
 void crypt_wipe(void *data, size_t length)
 {
-	OPENSSL_cleanse(data, length);
+	explicit_bzero(data, length);
 }
 
 int crypt_nonce(uint8_t nonce[VHD_KEY_HASH])
@@ -126,7 +135,7 @@ int crypt_matches(const struct vhd_key *key, const uint8_t nonce[VHD_KEY_HASH],
 	uint8_t own[VHD_KEY_HASH];
 	int rc = vhd_key_hash(key, nonce, own);
 
-	return rc < 0 ? rc : !CRYPTO_memcmp(own, hash, sizeof(own));
+	return rc < 0 ? rc : same_secret(own, hash, sizeof(own));
 }
 
 /* ── ciphers ── */
@@ -147,23 +156,25 @@ static void context_free(struct context *c)
 {
 	if (!c)
 		return;
-	EVP_CIPHER_CTX_free(c->encrypt); /* wipes its schedule */
-	EVP_CIPHER_CTX_free(c->decrypt);
+	libcrypto()->CIPHER_CTX_free(c->encrypt); /* wipes its schedule */
+	libcrypto()->CIPHER_CTX_free(c->decrypt);
 	free(c);
 }
 
 static struct context *context_make(const struct vhd_key *key)
 {
-	const EVP_CIPHER *cipher = key->length == KEY_LONG ? EVP_aes_256_xts() : EVP_aes_128_xts();
+	const struct libcrypto *evp = libcrypto();
+	const EVP_CIPHER *cipher = key->length == KEY_LONG ? evp->aes_256_xts() :
+							     evp->aes_128_xts();
 	struct context *c = calloc(1, sizeof(*c));
 
 	if (!c)
 		return NULL;
-	c->encrypt = EVP_CIPHER_CTX_new();
-	c->decrypt = EVP_CIPHER_CTX_new();
+	c->encrypt = evp->CIPHER_CTX_new();
+	c->decrypt = evp->CIPHER_CTX_new();
 	if (c->encrypt && c->decrypt &&
-	    EVP_CipherInit_ex(c->encrypt, cipher, NULL, key->bytes, NULL, 1) &&
-	    EVP_CipherInit_ex(c->decrypt, cipher, NULL, key->bytes, NULL, 0))
+	    evp->CipherInit_ex(c->encrypt, cipher, NULL, key->bytes, NULL, 1) &&
+	    evp->CipherInit_ex(c->decrypt, cipher, NULL, key->bytes, NULL, 0))
 		return c;
 	context_free(c);
 	return NULL;
@@ -171,10 +182,10 @@ static struct context *context_make(const struct vhd_key *key)
 
 int crypt_open(const struct vhd_key *key, struct crypt **out)
 {
-	struct crypt *crypt = calloc(1, sizeof(*crypt));
+	struct crypt *crypt = libcrypto() ? calloc(1, sizeof(*crypt)) : NULL;
 
 	if (!crypt)
-		return -ENOMEM;
+		return libcrypto() ? -ENOMEM : -ELIBACC;
 	pthread_mutex_init(&crypt->lock, NULL);
 	atomic_init(&crypt->users, 1);
 	crypt->key = vhd_key_get((struct vhd_key *)key);
@@ -233,13 +244,14 @@ static void context_give(struct crypt *crypt, struct context *c)
  * disk has no sector that needs more. */
 static bool one_sector(EVP_CIPHER_CTX *ctx, uint8_t *to, const uint8_t *from, uint64_t sector)
 {
+	const struct libcrypto *evp = libcrypto();
 	uint8_t tweak[16] = { 0 };
 	int length;
 
 	for (unsigned i = 0; i < 8; i++)
 		tweak[i] = (uint8_t)(sector >> 8 * i);
-	return EVP_CipherInit_ex(ctx, NULL, NULL, NULL, tweak, -1) &&
-	       EVP_CipherUpdate(ctx, to, &length, from, VHD_SECTOR) && length == VHD_SECTOR;
+	return evp->CipherInit_ex(ctx, NULL, NULL, NULL, tweak, -1) &&
+	       evp->CipherUpdate(ctx, to, &length, from, VHD_SECTOR) && length == VHD_SECTOR;
 }
 
 int crypt_encrypt(struct crypt *crypt, void *to, const void *from, uint64_t sector, uint64_t count)

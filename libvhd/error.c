@@ -101,6 +101,8 @@ const char *vhd_strerror(int code)
 
 	if (row)
 		return row->sentence;
+	if (magnitude(code) == ELIBACC) /* the only library that is not there from the start */
+		return "OpenSSL's libcrypto cannot be loaded; is it installed?";
 	sentence = strerrordesc_np((int)magnitude(code));
 	return sentence ? sentence : "unknown error";
 }

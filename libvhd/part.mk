@@ -3,7 +3,7 @@ LIB_SRC := $(wildcard libvhd/*.c libvhd/base/*.c)
 LIB_OBJ := $(call obj,$(LIB_SRC))
 LIB_A   := $(BUILD)/lib/libvhd.a
 LIB_SO  := $(BUILD)/lib/libvhd.so.1
-LIB_LIBS := -luuid -lz -lcrypto
+LIB_LIBS := -luuid -lz -ldl
 LIB_TARGETS := $(LIB_A) $(LIB_SO) $(BUILD)/lib/libvhd.so $(BUILD)/lib/libvhd.pc
 
 # One object with only the public names global, so that the archive cannot

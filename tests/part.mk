@@ -7,7 +7,7 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_REPLAY := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%-replay,$(FUZZ_SRC))
 FUZZ_PROGS := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 
-$(TEST_PROGS) $(TEST_TOOLS): LDLIBS_TEST = -lcheck -lsubunit -lrt -lm
+$(TEST_PROGS) $(TEST_TOOLS): LDLIBS_TEST = -lcrypto -lcheck -lsubunit -lrt -lm
 # what the programs of one directory share
 $(filter $(BUILD)/tests/model/%,$(TEST_PROGS)): $(call obj,$(filter-out tests/model/model_%,$(wildcard tests/model/*.c)))
 $(BUILD)/tests/unit/check_check $(BUILD)/tests/unit/check_check_more: $(call obj,tests/unit/wrong.c)
@@ -45,7 +45,7 @@ SIM_OBJ := $(call obj,$(filter-out tests/sim/sim_%,$(wildcard tests/sim/*.c)) ta
 	$(foreach d,drivers core jobs,$(wildcard tapdisk/$(d)/*.c)))
 $(TAPDISK_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(TEST_LIB_OBJ) $(TAPDISK_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS) -lcheck -lsubunit -lrt -lm
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(TAPDISK_LIBS) -lcrypto -lcheck -lsubunit -lrt -lm
 # the world of the NBD tests
 $(filter $(BUILD)/tests/tapdisk/check_nbd_%,$(TAPDISK_TESTS)): $(call obj,$(wildcard tests/tapdisk/nbd-*.c))
 # the world of the core's and the drivers' tests
@@ -73,7 +73,7 @@ SIM_WRAP := atomic_temp create_id create_now create_sparse_file fchmod fchown fs
 $(SIM_TESTS): LDFLAGS_TEST = $(SIM_WRAP:%=-Wl,--wrap=%)
 $(SIM_TESTS): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(SIM_OBJ) $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) $(LDFLAGS_TEST) -o $@ $^ $(LIB_LIBS) -lcheck -lsubunit -lrt -lm
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) $(LDFLAGS_TEST) -o $@ $^ $(LIB_LIBS) -lcrypto -lcheck -lsubunit -lrt -lm
 
 # small programs that scripts use, with tests/lib and libvhd
 $(TEST_TOOLS): $(BUILD)/tests/%: $(BUILD)/obj/tests/lib/tools/%.o $(TEST_LIB_OBJ) $(LIB_OBJ)
@@ -86,7 +86,7 @@ $(patsubst %,$(BUILD)/tests/fuzz/%-replay,$(FUZZ_TAPDISK)): $(TAPDISK_OBJ)
 $(patsubst %,$(BUILD)/tests/fuzz/%-replay,$(FUZZ_TAPDISK)) $(patsubst %,build/fuzz/%,$(FUZZ_TAPDISK)): FUZZ_LIBS = $(TAPDISK_LIBS)
 $(FUZZ_REPLAY): $(BUILD)/tests/fuzz/%-replay: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/replay.o $(TEST_LIB_OBJ) $(LIB_OBJ)
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(or $(FUZZ_LIBS),$(LIB_LIBS))
+	$(call say,LD,$@)$(CC) $(LDFLAGS_ALL) -o $@ $^ $(or $(FUZZ_LIBS),$(LIB_LIBS)) -lcrypto
 
 # with a fuzzer: all objects anew, so that it sees what every branch does
 FUZZ_CC := clang -std=gnu17 -O1 -g -fno-sanitize-recover=all -D_GNU_SOURCE -pthread
@@ -97,7 +97,7 @@ build/fuzz/obj/%.o: %.c
 	  -DVHD_VERSION_TEXT='"$(VERSION)"' -I. -MMD -MP -c -o $@ $<
 $(patsubst %,build/fuzz/%,$(FUZZ_TAPDISK)): $(patsubst %.c,build/fuzz/obj/%.o,$(TAPDISK_SRC))
 build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o $(FUZZ_LIB_OBJ)
-	$(call say,FUZZ,$@)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(or $(FUZZ_LIBS),$(LIB_LIBS))
+	$(call say,FUZZ,$@)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(or $(FUZZ_LIBS),$(LIB_LIBS)) -lcrypto
 -include $(shell find build/fuzz/obj -name '*.d' 2>/dev/null)
 
 check:

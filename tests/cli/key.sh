@@ -218,4 +218,16 @@ case $(cat /proc/sys/kernel/core_pattern) in
 	[ -z "$(find . -name 'core*')" ] || fail "a core dump"
 	;;
 esac
+
+# libcrypto is looked for when it is needed, and missed in so many words
+mkdir no-libcrypto && echo 'no library' >no-libcrypto/libcrypto.so.3
+cp no-libcrypto/libcrypto.so.3 no-libcrypto/libcrypto.so.1.1
+"$U" create -n bare.vhd -s 4 && head -c 32 /dev/urandom >fresh.key || fail "make"
+cp bare.vhd bare.before
+LD_LIBRARY_PATH=$PWD/no-libcrypto check_status 79 "$U" key -s -n bare.vhd -k fresh.key
+check_err 'libcrypto cannot be loaded'
+LD_LIBRARY_PATH=$PWD/no-libcrypto check_status 79 "$U" export bare.vhd -o bare.tar
+cmp bare.vhd bare.before || fail "a key without a cipher"
+[ ! -e bare.tar ] || fail "an archive without a hash"
+LD_LIBRARY_PATH=$PWD/no-libcrypto check_out 4 "$U" query -n bare.vhd -v
 exit 0
