@@ -37,7 +37,8 @@ struct apply {
 
 static int open_parent(struct apply *a)
 {
-	struct vhd_open_options open = { .parents = a->o->parents };
+	/* only its headers count: no key is needed */
+	struct vhd_open_options open = { .flags = CHAIN_SEALED, .parents = a->o->parents };
 	int rc;
 
 	if (a->o->raw_parent)
@@ -131,12 +132,19 @@ static int link_child(struct apply *a, struct vhd_image *img)
 /* What has arrived, whole and right, gets its parent here. */
 static int make_child(struct apply *a)
 {
+	const struct vhd_image *parent = a->parent->images[0];
 	struct vhd_image *img;
 	int rc = image_open(a->target.io, 0, &img, a->err);
 
 	if (rc < 0)
 		return rc;
-	rc = link_child(a, img);
+	if (image_is_encrypted(parent) && !image_is_encrypted(img))
+		rc = error_set(
+			a->err, -VHD_E_KEY,
+			"cannot apply '%s': '%s' is encrypted, and what the delta has is not",
+			a->source, parent->io->name);
+	else
+		rc = link_child(a, img);
 	img->io = NULL; /* the target's */
 	image_close(img);
 	return rc;

@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include "atomic.h"
+#include "base/bits.h"
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "bitmap.h"
 #include "confine.h"
+#include "crypt.h"
 #include "delta-compare.h"
 #include "delta.h"
 #include "error.h"
@@ -44,10 +46,12 @@ struct sender {
 
 /* ── the two images ── */
 
-static int open_still(const char *path, unsigned flags, const struct vhd_parents *parents,
+static int open_still(const char *path, unsigned flags, const struct vhd_delta_options *o,
 		      struct vhd_chain **out, struct vhd_error *err)
 {
-	struct vhd_open_options open = { .flags = flags, .parents = *parents };
+	struct vhd_open_options open = { .flags = flags | CHAIN_KEY_MAYBE,
+					 .parents = o->parents,
+					 .key = o->key };
 	int rc = vhd_open(path, &open, out, err);
 
 	return rc ? rc :
@@ -75,6 +79,23 @@ static int judge_images(struct sender *s)
 	    !memcmp(old->footer.uuid, new->footer.uuid, VHD_UUID_BYTES))
 		return error_set(s->err, -VHD_E_CYCLE,
 				 "cannot make a delta between '%s' and '%s': they have one id",
+				 old->io->name, new->io->name);
+	return 0;
+}
+
+static int judge_keys(const struct sender *s)
+{
+	const struct vhd_image *old = s->old->images[0], *new = s->new->images[0];
+
+	if (image_is_encrypted(old) && !image_is_encrypted(new))
+		return error_set(s->err, -VHD_E_KEY,
+				 "cannot make a delta from '%s' to '%s': the first is encrypted, "
+				 "and the delta, like the second, would not be; copy the second "
+				 "with a key",
+				 old->io->name, new->io->name);
+	if (s->o->key && !image_is_encrypted(new))
+		return error_set(s->err, -VHD_E_KEY,
+				 "cannot use the key: neither '%s' nor '%s' is encrypted",
 				 old->io->name, new->io->name);
 	return 0;
 }
@@ -116,7 +137,8 @@ static int plan_delta(struct sender *s)
 				  .size = vhd_size(s->new),
 				  .timestamp = new->footer.timestamp,
 				  .parent_timestamp = footer_time_from_unix(old->io->mtime),
-				  .parent_path = parent };
+				  .parent_path = parent,
+				  .key = image_is_encrypted(new) ? &new->batmap_header : NULL };
 	int rc = name_parent(s, parent, sizeof(parent));
 
 	if (rc < 0)
@@ -219,6 +241,24 @@ static int send_metadata(struct sender *s)
 	return rc ? rc : put_zeros(s, p->metadata_end - s->at);
 }
 
+/* With the cipher of the new image what changed becomes what its file would have. */
+static int encrypt_changed(struct sender *s, uint32_t block)
+{
+	const struct vhd_image *new = s->new->images[0];
+	const uint8_t *bitmap = s->compare.bitmap;
+	uint64_t sectors = s->compare.block_sectors, at = 0, run;
+	int rc = 0;
+
+	for (; new->crypt && !rc &&at < sectors; at += run) {
+		uint8_t *data = s->compare.data + at * VHD_SECTOR;
+
+		run = bits_run(bitmap, at, sectors);
+		if (bits_test(bitmap, at))
+			rc = crypt_encrypt(new->crypt, data, data, block * sectors + at, run);
+	}
+	return rc < 0 ? error_system(s->err, rc, "encrypt", new->io->name) : 0;
+}
+
 static int send_block(struct sender *s, uint32_t block, uint32_t entry)
 {
 	uint64_t data = convert_dynamic_data(&s->places, entry);
@@ -226,6 +266,8 @@ static int send_block(struct sender *s, uint32_t block, uint32_t entry)
 
 	memset(s->places.page, 0, s->places.page_bytes);
 	rc = delta_compare_block(&s->compare, block, false, s->err);
+	if (rc >= 0)
+		rc = encrypt_changed(s, block);
 	memcpy(s->places.page + s->places.page_bytes - s->compare.bitmap_bytes, s->compare.bitmap,
 	       s->compare.bitmap_bytes);
 	if (rc >= 0)
@@ -331,6 +373,8 @@ static int create(struct sender *s)
 	int rc = judge_images(s);
 
 	if (!rc)
+		rc = judge_keys(s);
+	if (!rc)
 		rc = plan_delta(s);
 	if (rc < 0)
 		return rc;
@@ -364,9 +408,9 @@ int vhd_delta_create(const char *old, const char *new, const char *destination,
 	memset(s.result, 0, sizeof(*s.result));
 	if (strcmp(destination, "-") != 0)
 		s.destination = destination;
-	rc = open_still(old, o->raw_old ? VHD_OPEN_RAW : 0, &o->parents, &s.old, err);
+	rc = open_still(old, o->raw_old ? VHD_OPEN_RAW : 0, o, &s.old, err);
 	if (!rc)
-		rc = open_still(new, 0, &o->parents, &s.new, err);
+		rc = open_still(new, 0, o, &s.new, err);
 	if (!rc)
 		rc = create(&s);
 	delta_compare_release(&s.compare);

@@ -397,6 +397,8 @@ struct vhd_delta_options {
 	bool dry_run; /* how large it would be */
 	struct vhd_parents parents;
 	struct vhd_progress progress;
+	struct vhd_key
+		*key; /* of those of the two that are encrypted; the delta is, if the new one is */
 };
 struct vhd_delta_result {
 	uint64_t blocks, changed_bytes; /* changed_bytes: not of a dry run */

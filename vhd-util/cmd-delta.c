@@ -24,7 +24,7 @@ static void print_created(const char *old, const char *new, const struct vhd_del
 
 static int run_create(struct arguments *args, char **operands)
 {
-	struct vhd_delta_options o = { .parents = args->parents };
+	struct vhd_delta_options o = { .parents = args->parents, .key = args->key };
 	const char *destination = arguments_get(args, "output");
 	struct vhd_delta_result result;
 	struct vhd_error err = { 0 };
@@ -81,6 +81,8 @@ static int run_apply(struct arguments *args, char **operands)
 	struct vhd_error err = { 0 };
 	int rc;
 
+	if (args->key)
+		return usage_error("apply needs no key: it takes the data as it is");
 	o.raw_parent = arguments_has(args, "raw-parent");
 	o.resume = arguments_has(args, "resume");
 	o.force = arguments_has(args, "force");
@@ -143,6 +145,7 @@ static const struct option_spec delta_options[] = {
 	{ 0, "skip", "BYTES", "create: leave out the first bytes, which have arrived" },
 	{ 0, "block-size", "SIZE", "create: 4K to 64M (default: 64K, more for large disks)" },
 	{ 0, "force", NULL, "replace an existing file" },
+	{ 0, "key-file", "FILE", "create: key of encrypted images; - is standard input" },
 	OPTION_PARENT_ROOT,
 	OPTION_JSON,
 	OPTION_DRY_RUN,

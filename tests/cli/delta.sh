@@ -211,4 +211,37 @@ if mkdir small && mount -t tmpfs -o size=1M none small 2>/dev/null; then
 	check_status 28 "$U" delta create base.vhd leaf.vhd -o small/d.vhd
 	[ -z "$(ls -A small)" ] || fail "left on a full disk: $(ls -A small)"
 fi
+# encrypted: so is the delta, with the same key; whoever applies it needs none
+head -c 64 /dev/urandom >key && head -c 64 /dev/urandom >other.key || fail keys
+rm -rf secret && mkdir secret secret/there
+"$U" create -n secret/base.vhd -s 24 && "$U" key -s -n secret/base.vhd -k key || fail "make"
+yes topsecret | head -c 300000 | "$U" write secret/base.vhd --offset 1M --key-file key || fail write
+cp secret/base.vhd secret/there/
+"$U" snapshot -n secret/mid.vhd -p secret/base.vhd && "$U" snapshot -n secret/leaf.vhd -p secret/mid.vhd -e || fail snapshot
+yes topsecret | head -c 500000 | "$U" write secret/mid.vhd --offset 1234567 --key-file key || fail write
+head -c 70000 /dev/zero | "$U" write secret/leaf.vhd --offset 1300000 --key-file key || fail write
+check_status 95 "$U" delta create secret/base.vhd secret/leaf.vhd -o secret/d
+check_status 22 "$U" delta create secret/base.vhd secret/leaf.vhd -o secret/d --key-file other.key
+[ ! -e secret/d ] || fail "a delta without its key"
+"$U" delta create secret/base.vhd secret/leaf.vhd -o secret/d --key-file key || fail "encrypted"
+"$U" delta create secret/base.vhd secret/leaf.vhd --key-file - <key | cmp - secret/d || fail "another encrypted delta"
+! grep -q topsecret secret/d || fail "the delta is clear"
+[ "$(stat -c %s secret/d)" -lt 1000000 ] || fail "more than what changed: $(stat -c %s secret/d) bytes"
+check_status 22 "$U" delta apply secret/d secret/there/base.vhd secret/there/new.vhd --key-file key
+"$U" delta apply secret/d secret/there/base.vhd secret/there/new.vhd || fail "apply"
+"$U" compare secret/there/new.vhd secret/leaf.vhd --key-file key || fail "the encrypted delta has something else"
+"$U" check secret/there/new.vhd -p -b >.out || fail "check: $(cat .out)"
+[ "$("$U" query -n secret/there/new.vhd -p)" = "$T/secret/there/base.vhd" ] || fail "its parent"
+check_status 95 "$U" convert secret/there/new.vhd flat.raw --force
+# an encrypted leaf over what is clear
+"$U" snapshot -n secret/over.vhd -p base.vhd && "$U" key -s -n secret/over.vhd -k key || fail "make"
+yes topsecret | head -c 9000 | "$U" write secret/over.vhd --offset 3M --key-file key || fail write
+"$U" delta create base.vhd secret/over.vhd -o secret/d --key-file key --force || fail "over clear"
+! grep -q topsecret secret/d || fail "the delta is clear"
+"$U" delta apply secret/d there/base.vhd there/over.vhd || fail "apply"
+"$U" compare there/over.vhd secret/over.vhd --key-file key || fail "the delta over clear has something else"
+# clear over encrypted has no meaning; a key that nothing needs is a mistake
+check_status 22 "$U" delta create secret/base.vhd base.vhd -o secret/d --key-file key --force
+check_err 'encrypted'
+check_status 22 "$U" delta create base.vhd leaf.vhd -o secret/d --key-file key --force
 exit 0
