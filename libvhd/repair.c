@@ -440,16 +440,16 @@ int vhd_repair(const char *path, const struct vhd_repair_options *options,
 	return rc;
 }
 
-int vhd_repair_undo(const char *path, const char *backup, struct vhd_error *err)
+int vhd_repair_undo(const char *path, const char *backup, bool dry_run, struct vhd_error *err)
 {
 	struct vhd_io *io;
-	int rc = io_file_open(path, IO_FILE_WRITE, &io, err);
+	int rc = io_file_open(path, dry_run ? 0 : IO_FILE_WRITE, &io, err);
 
 	if (rc < 0)
 		return rc;
-	rc = lock_take(io, LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, err);
+	rc = lock_take(io, dry_run ? LOCK_READ_TOP : LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, err);
 	if (!rc)
-		rc = saved_restore(backup, io, err);
+		rc = saved_restore(backup, io, dry_run, err);
 	io_close(io);
 	return rc;
 }

@@ -628,8 +628,10 @@ struct vhd_repair_result {
 /* 0 when the image could be examined and what is mendable was mended: see the result. */
 VHD_API VHD_MUST int vhd_repair(const char *path, const struct vhd_repair_options *options,
 				struct vhd_repair_result *result, struct vhd_error *err);
-/* Put back what a repair changed, from the file that it left. */
-VHD_API VHD_MUST int vhd_repair_undo(const char *path, const char *backup, struct vhd_error *err);
+/* Put back what a repair changed, from the file that it left; @dry_run: only see whether it can be.
+ * -VHD_E_ARGUMENT: the image was written to since, and that would be lost. */
+VHD_API VHD_MUST int vhd_repair_undo(const char *path, const char *backup, bool dry_run,
+				     struct vhd_error *err);
 
 struct vhd_salvage_options {
 	/* What is likely but not proven is taken as well, and told as guessed: a footer that is

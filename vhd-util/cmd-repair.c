@@ -141,11 +141,11 @@ static int undo(const char *path, const char *backup, bool dry_run)
 {
 	struct vhd_error err = { 0 };
 
-	if (dry_run) {
+	if (vhd_repair_undo(path, backup, dry_run, &err) < 0)
+		return print_error(&err);
+	if (dry_run)
 		printf("would put back into '%s' what '%s' holds\n", path, backup);
-		return 0;
-	}
-	return vhd_repair_undo(path, backup, &err) < 0 ? print_error(&err) : 0;
+	return 0;
 }
 
 static int run_repair(struct arguments *args)

@@ -145,6 +145,38 @@ cp used.vhd same.vhd
 check_status 22 "$U" repair used.vhd --undo was
 check_err 'has grown since'
 cmp used.vhd same.vhd || fail "refused, but changed"
+# also where it did not grow: a sector that was mended has changed
+cp good.vhd used.vhd
+dd if=/dev/zero of=used.vhd bs=512 count=1 conv=notrunc status=none
+cp used.vhd damaged.vhd
+check_status 0 "$U" repair used.vhd --backup was2
+cp used.vhd mended.vhd
+check_status 0 "$U" repair used.vhd --undo was2
+cmp used.vhd damaged.vhd || fail "undo"
+check_status 0 "$U" repair used.vhd --undo was2 # as a run that was cut off is finished
+cmp used.vhd damaged.vhd || fail "undo of an undo"
+cp mended.vhd used.vhd
+"$U" set -n used.vhd -f hidden -v 1 && cp used.vhd same.vhd || fail "set"
+check_status 22 "$U" repair used.vhd --undo was2
+check_err 'was written to since'
+cmp used.vhd same.vhd || fail "refused, but changed"
+# or what was cut off is in use again
+"$U" create -n tail.vhd -s 16 --block-size 4K && head -c 30000 /dev/urandom | "$U" write tail.vhd --offset 0 || fail make
+{ cat tail.vhd && head -c 60000 /dev/urandom; } >used.vhd
+cp used.vhd damaged.vhd
+check_status 0 "$U" repair used.vhd --trim --backup was3
+cmp used.vhd tail.vhd || fail "trim"
+check_status 0 "$U" repair used.vhd --undo was3 --dry-run
+cmp used.vhd tail.vhd || fail "a dry run wrote"
+check_status 0 "$U" repair used.vhd --undo was3
+cmp used.vhd damaged.vhd || fail "undo of a cut"
+cp tail.vhd used.vhd
+head -c 3000 /dev/urandom | "$U" write used.vhd --offset 9M && cp used.vhd same.vhd || fail "write"
+[ "$(stat -c %s used.vhd)" -lt "$(stat -c %s damaged.vhd)" ] || fail "it is larger"
+check_status 22 "$U" repair used.vhd --undo was3 --dry-run
+check_status 22 "$U" repair used.vhd --undo was3
+check_err 'was written to since'
+cmp used.vhd same.vhd || fail "refused, but changed"
 check_status 2 "$U" repair a.vhd --parent none.vhd
 chmod a-w a.vhd
 [ "$(id -u)" = 0 ] || check_status 13 "$U" repair a.vhd

@@ -173,7 +173,9 @@ static void look_at_undo(void)
 	n = load(scene_path(s.next, TARGET), now, sizeof(now));
 	if (n == damaged_bytes && !memcmp(now, damaged, n))
 		return; /* nothing has happened yet */
-	scene_must(&s, vhd_repair_undo(scene_path(s.next, TARGET), scene_path(s.next, KEPT), &err),
+	scene_must(&s,
+		   vhd_repair_undo(scene_path(s.next, TARGET), scene_path(s.next, KEPT), false,
+				   &err),
 		   &err, damage->name);
 	n = load(scene_path(s.next, TARGET), now, sizeof(now));
 	if (n != damaged_bytes || memcmp(now, damaged, n) != 0)

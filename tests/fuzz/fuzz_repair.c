@@ -108,7 +108,7 @@ static void repair(const uint8_t *bytes, size_t size, unsigned options)
 		MUST(same(bytes, size));
 		return;
 	}
-	MUST(!vhd_repair_undo(path, kept, &err) && same(bytes, size));
+	MUST(!vhd_repair_undo(path, kept, false, &err) && same(bytes, size));
 	MUST(unlink(kept) == 0);
 }
 

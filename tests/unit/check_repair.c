@@ -98,7 +98,8 @@ static uint64_t examine(const struct wreck *w, const uint8_t *bytes, uint64_t le
 		ck_assert_int_eq(repair(&o, &r), 0);
 		ck_assert_msg(!r.changes && !r.backup[0], "%s: the second run changed something",
 			      when);
-		ck_assert_msg(!vhd_repair_undo(WRECK_NAME, dry.backup, &err), "%s", err.text);
+		ck_assert_msg(!vhd_repair_undo(WRECK_NAME, dry.backup, false, &err), "%s",
+			      err.text);
 		same_bytes(bytes, length, "undo");
 	}
 	return dry.lost_bytes;
@@ -341,7 +342,7 @@ START_TEST(trailing)
 	ck_assert(!memcmp(file, bytes, _i ? w.length : w.length + 700));
 	free(file);
 	snprintf(when, sizeof(when), "trailing, trim %d", _i);
-	ck_assert_msg(!vhd_repair_undo(WRECK_NAME, r.backup, &err), "%s", err.text);
+	ck_assert_msg(!vhd_repair_undo(WRECK_NAME, r.backup, false, &err), "%s", err.text);
 	same_bytes(bytes, w.length + 700, "undo");
 	free(bytes);
 	wreck_release(&w);
