@@ -16,6 +16,10 @@ $(BUILD)/tests/unit/check_map: $(call obj,$(wildcard tests/unit/map-*.c))
 $(BUILD)/tests/unit/check_repair $(BUILD)/tests/unit/check_salvage: $(call obj,tests/unit/wreck.c)
 $(filter $(BUILD)/tests/crash/%,$(TEST_PROGS)): $(call obj,$(filter-out tests/crash/crash_%,$(wildcard tests/crash/*.c)))
 
+# what changes files passes check_import.c
+$(BUILD)/tests/unit/check_import: LDFLAGS_TEST = $(patsubst %,-Wl$(comma)--wrap=%,pwrite64 ftruncate64 \
+	fallocate64 futimens fsync fdatasync openat64 mkdir rename)
+
 # What crash programs call goes through tests/crash/sys.c and alloc.c; jobs and commits of
 # copying are small there, so that small disks need many.
 CRASH_WRAP := open64 __open64_2 openat64 mkostemp64 syscall dup close fstat64 stat64 pread64 lseek64 \
