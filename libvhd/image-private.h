@@ -1,6 +1,7 @@
 /* image-private.h - what the files of the image room share
  *
- *   image.c         opening: footers, header, batmap, places
+ *   image.c         opening: footers, header, batmap
+ *   image-places.c  what lies where, what is free
  *   image-survey.c  the BAT in one pass: totals only
  *   image-load.c    the BAT: faults, the read-only map
  *   image-write.c   making fit for writing; reserve, flush, final shape
