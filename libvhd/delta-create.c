@@ -29,6 +29,7 @@
 #define LOCK_WAIT_MS 5000
 #define ENTRIES_MANY (256u << 10) /* blocks grow before the table has more entries */
 #define BLOCK_SMALL  (64u << 10)
+#define GZIP_FIRST   0x1f
 
 struct sender {
 	const char *destination;
@@ -38,6 +39,9 @@ struct sender {
 	struct plan plan;
 	struct convert_dynamic places;
 	struct stream *out;
+	int fd; /* what out will write to, as long as that is NULL; owned */
+	const char *name;
+	bool gzip;
 	struct sha256 hash;
 	uint64_t at; /* of the delta: bytes sent or skipped */
 	struct vhd_delta_result *result;
@@ -183,17 +187,30 @@ static int place_blocks(struct sender *s)
 
 /* ── sending ── */
 
+/* The rest of a delta that begins like gzip would be taken for it: then it is gzip. */
+static int begin_stream(struct sender *s, uint8_t first)
+{
+	int rc = stream_writer(s->fd, s->name, s->gzip || (s->o->skip && first == GZIP_FIRST),
+			       &s->out, s->err);
+
+	if (!rc)
+		s->fd = -1;
+	return rc;
+}
+
 /* The next bytes of the delta; the first o->skip of all have arrived already. */
 static int put_bytes(struct sender *s, const void *data, size_t length)
 {
 	uint64_t skip = s->o->skip > s->at ? s->o->skip - s->at : 0;
 	const uint8_t *from = data;
+	int rc;
 
 	sha256_add(&s->hash, data, length);
 	s->at += length;
 	if (skip >= length)
 		return 0;
-	return stream_write(s->out, from + skip, length - skip, s->err);
+	rc = s->out ? 0 : begin_stream(s, from[skip]);
+	return rc < 0 ? rc : stream_write(s->out, from + skip, length - skip, s->err);
 }
 
 static int put_zeros(struct sender *s, uint64_t length)
@@ -327,16 +344,18 @@ static int send_all(struct sender *s)
 
 static int send_to(struct sender *s, int fd, const char *name, bool gzip)
 {
-	int rc = fd < 0 ? error_system(s->err, -errno, "open", name) :
-			  stream_writer(fd, name, gzip, &s->out, s->err);
-	int closed;
+	int rc, closed;
 
-	if (rc < 0) {
-		if (fd >= 0)
-			close(fd);
-		return rc;
-	}
+	if (fd < 0)
+		return error_system(s->err, -errno, "open", name);
+	s->fd = fd;
+	s->name = name;
+	s->gzip = gzip;
 	rc = send_all(s);
+	if (!rc && !s->out) /* all of it has arrived: what there is to send is nothing */
+		rc = begin_stream(s, 0);
+	if (s->fd >= 0)
+		close(s->fd);
 	closed = stream_close(s->out, rc ? NULL : s->err);
 	return rc ? rc : closed;
 }
@@ -402,7 +421,7 @@ int vhd_delta_create(const char *old, const char *new, const char *destination,
 		     struct vhd_error *err)
 {
 	struct vhd_delta_result own;
-	struct sender s = { .o = o, .err = err, .result = result ? result : &own };
+	struct sender s = { .o = o, .fd = -1, .err = err, .result = result ? result : &own };
 	int rc;
 
 	memset(s.result, 0, sizeof(*s.result));

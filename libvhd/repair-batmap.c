@@ -79,6 +79,8 @@ int repair_batmap(struct repair *r, struct check *c)
 	struct vhd_batmap_header h;
 	int rc = -ENOMEM;
 
+	if (!number_within(at, VHD_BATMAP_HEADER_BYTES, c->end_offset))
+		return 0; /* there is no room for one */
 	if (edits_full(&r->edits, bytes / VHD_SECTOR + 1)) {
 		r->full = true;
 		return 0;

@@ -211,6 +211,20 @@ if mkdir small && mount -t tmpfs -o size=1M none small 2>/dev/null; then
 	check_status 28 "$U" delta create base.vhd leaf.vhd -o small/d.vhd
 	[ -z "$(ls -A small)" ] || fail "left on a full disk: $(ls -A small)"
 fi
+# a rest that begins as gzip does
+"$U" snapshot -n zipped.vhd -p base.vhd -e || fail make
+printf '\037\213\010\000\000\000\000\000\000\003 a member of a file of the guest' | "$U" write zipped.vhd --offset 8M || fail write
+"$U" delta create base.vhd zipped.vhd >whole || fail create
+at=$(python3 -c 'print(open("whole", "rb").read().index(b"\x1f\x8b\x08"))') || fail "no member in the delta"
+for length in $((at - 1)) "$at" $((at + 1)); do
+	rm -f there/zipped.vhd
+	check_status 117 "$U" delta apply - there/base.vhd there/zipped.vhd < <(head -c "$length" whole)
+	[ "$("$U" delta arrived there/zipped.vhd)" = "$length" ] || fail "arrived"
+	"$U" delta create base.vhd zipped.vhd --skip "$length" | "$U" delta apply - there/base.vhd there/zipped.vhd --resume ||
+		fail "going on at $length of a member at $at"
+	"$U" compare there/zipped.vhd zipped.vhd || fail "gone on at $length: contents"
+done
+
 # encrypted: so is the delta, with the same key; whoever applies it needs none
 head -c 64 /dev/urandom >key && head -c 64 /dev/urandom >other.key || fail keys
 rm -rf secret && mkdir secret secret/there

@@ -52,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int rc = receive(disk, data, size - !!size, 0, &whole), again;
 
 	/* in two parts it is the same, or stops where the first part does */
-	if (cut >= VHD_FOOTER_BYTES && data[0] != 0x1f) {
+	/* (a sender makes gzip of a rest that would be taken for it) */
+	if (cut >= VHD_FOOTER_BYTES && data[0] != 0x1f && data[cut] != 0x1f) {
 		again = receive(parts, data, cut, 0, &part);
 		if (again == -VHD_E_TRUNCATED) {
 			MUST(part.at == cut);
