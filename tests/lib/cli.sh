@@ -6,6 +6,7 @@
 #   check_status N cmd…      the command ends with status N; output in $T/.out, $T/.err
 #   check_out TEXT cmd…      it succeeds and prints exactly TEXT
 #   check_err PATTERN        the last check_status said PATTERN (grep) on stderr
+#   footers_say FILE BYTES   the size of the disk in both footers, and nothing else, becomes that
 #   check_schema FILE…       the JSON in each fits the schema it names (doc/schema)
 #   fail TEXT…               the test fails     skip TEXT…   it cannot run here
 #   need TOOL…               skip unless all are installed
@@ -55,6 +56,19 @@ check_out() {
 }
 check_err() {
 	grep -q -- "$1" "$T/.err" || fail "stderr does not say '$1'"
+}
+footers_say() {
+	python3 - "$@" <<'END' || fail "the footers of $1"
+import struct, sys
+f = open(sys.argv[1], "r+b")
+for at in (f.seek(0, 2) - 512, 0):
+    f.seek(at)
+    b = bytearray(f.read(512))
+    b[48:56], b[64:68] = struct.pack(">Q", int(sys.argv[2])), bytes(4)
+    b[64:68] = struct.pack(">I", ~sum(b) & 0xffffffff)
+    f.seek(at)
+    f.write(b)
+END
 }
 check_schema() {
 	local status=0
