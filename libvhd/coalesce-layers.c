@@ -186,11 +186,36 @@ static int check_keys(const struct coalesce_layers *l, const struct vhd_key *key
 	return rc;
 }
 
+/* What a source that is smaller than the target hid of it shows in children that are larger, once
+ * they have the target as their parent. */
+static void warn_of_hidden(const struct coalesce_layers *l, const struct vhd_progress *progress)
+{
+	const struct vhd_image *target = coalesce_layers_target(l);
+	struct vhd_error warning;
+
+	for (unsigned i = 0; i < l->target && !l->grow_from; i++) {
+		const struct vhd_image *img = l->images[i];
+
+		if (img->size >= target->size)
+			continue;
+		error_set(&warning, -VHD_E_HEADER_FIELD,
+			  "'%s' ends at byte %llu of the disk, before '%s': what that has behind "
+			  "it stays; a child of '%s' that is larger would show it: use rebase "
+			  "for such a one, not modify",
+			  img->io->name, (unsigned long long)img->size, target->io->name,
+			  img->io->name);
+		progress->warn(progress->arg, &warning);
+		return;
+	}
+}
+
 /* The target is put right; of the sources one is told. */
 static void warn(const struct coalesce_layers *l, const struct vhd_progress *progress)
 {
 	struct vhd_error warning;
 
+	if (progress->warn)
+		warn_of_hidden(l, progress);
 	for (unsigned i = 0; i < l->target && progress->warn; i++)
 		if (image_warning(l->images[i], &warning)) {
 			progress->warn(progress->arg, &warning);

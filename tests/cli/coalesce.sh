@@ -99,4 +99,14 @@ if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=3m none small 2>/
 	check_status 0 "$U" coalesce small/c.vhd
 	check_status 0 "$U" compare small/b.vhd fwant.raw
 fi
+
+# a child that is smaller than its parent hid what that has behind its end: said, and rebase keeps it hidden
+rm -f under.vhd small.vhd large.vhd
+"$U" create -n under.vhd -s 64 && yes | head -c 4096 | "$U" write under.vhd --offset 50M || fail make
+"$U" snapshot -n small.vhd -p under.vhd -S 128 && "$U" resize -n small.vhd -s 32 --cut-data || fail make
+yes no | head -c 4096 | "$U" write small.vhd --offset 0 || fail write
+"$U" snapshot -n large.vhd -p small.vhd -S 128 && "$U" resize -n large.vhd -s 64 && "$U" convert large.vhd large.raw || fail make
+check_status 0 "$U" coalesce small.vhd
+grep -q 'warning: .*small.vhd.* ends at byte 33554432 .* use rebase' .err || fail "not said: $(cat .err)"
+"$U" rebase large.vhd under.vhd && "$U" compare large.vhd large.raw || fail "rebase shows what was hidden"
 exit 0
