@@ -266,7 +266,9 @@ static int encrypt_changed(struct sender *s, uint32_t block)
 	uint64_t sectors = s->compare.block_sectors, at = 0, run;
 	int rc = 0;
 
-	for (; new->crypt && !rc &&at < sectors; at += run) {
+	if (!new->crypt)
+		return 0;
+	for (; !rc && at < sectors; at += run) {
 		uint8_t *data = s->compare.data + at * VHD_SECTOR;
 
 		run = bits_run(bitmap, at, sectors);

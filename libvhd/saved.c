@@ -166,8 +166,7 @@ int saved_store(const char *path, struct edits *e, struct vhd_error *err)
 
 struct reader {
 	struct vhd_io *from, *to;
-	uint8_t *
-		piece; /* owned: a record's bytes, what its sectors become, and, behind that, are */
+	uint8_t *piece; /* owned: of a record: its bytes, CRCs; at NOW what the image has there */
 	uint64_t bytes, size, records, after;
 	uint64_t now;	  /* bytes of the image */
 	const char *what; /* is wrong with the file */
