@@ -37,8 +37,9 @@ struct repair {
 	const char *path;
 	struct vhd_io *io;
 	struct check_more more;
-	struct check c; /* the image as it is */
+	struct check c; /* the image as it is, or as the edits so far make it */
 	struct edits edits;
+	struct vhd_io *view;	     /* owned: the image as they make it */
 	struct repair_fault *faults; /* owned; after repair_table: by block, each once */
 	size_t fault_count, fault_room;
 	struct repair_note *notes; /* owned */
@@ -46,9 +47,11 @@ struct repair {
 	struct vhd_lost *ranges; /* owned: what this round costs */
 	size_t range_count, range_room;
 	bool ranges_failed;
-	uint64_t extended; /* bytes: end of a block that is completed; 0: none */
-	bool full;	   /* not all fits this round */
-	bool batmap_wrong; /* the examination in progress has found */
+	uint64_t extended;   /* bytes: end of a block that is completed; 0: none */
+	uint64_t lost_bytes; /* in these ranges */
+	bool full;	     /* not all fits this round */
+	bool dropped;	     /* entries become unused */
+	bool batmap_wrong;   /* the examination in progress has found */
 };
 
 /* A change was planned.  -ENOMEM. */

@@ -1,8 +1,10 @@
 /* repair.c - vhd_repair: damage that the rest of an image tells how to mend
  *
- *	examine (check.h) ──► plan: edits ──► examine what they would make of it, batmap
- *		▲		  │
- *		└── more rounds ──┴──► side file ──► write, group by group ──► examine
+ *	examine (check.h) ──► plan: edits ──► examine what they would make of it
+ *		▲		  ▲			  │
+ *		│		  └── more to mend ───────┤
+ *		│					  └─► batmap
+ *		└── more than fits ◄── write, group by group ◄── side file ──► examine, if it was all
  *
  *  I1  no sector changes that is not durable in the side file
  *  I2  nothing is overwritten that could be data: what would lose some is done with the
@@ -102,10 +104,12 @@ static void forget(struct repair *r)
 	for (size_t i = 0; i < r->note_count; i++)
 		free(r->notes[i].text);
 	r->note_count = r->fault_count = r->range_count = 0;
+	r->lost_bytes = 0;
 	r->extended = 0;
-	r->full = r->batmap_wrong = false;
-	edits_release(&r->edits);
+	r->full = r->batmap_wrong = r->dropped = false;
 	check_release(&r->c);
+	io_close(steal_ptr(&r->view));
+	edits_release(&r->edits);
 }
 
 /* ── one round ── */
@@ -163,18 +167,49 @@ static int admit(struct repair *r)
 	return rc;
 }
 
-/* Examine the image and list the edits. */
-static int plan(struct repair *r)
+static void keep_range(void *arg, const struct vhd_lost *range)
+{
+	struct repair *r = arg;
+	size_t room = r->range_room ? 2 * r->range_room : 16;
+
+	if (r->range_count == r->range_room) {
+		struct vhd_lost *ranges = realloc(r->ranges, room * sizeof(*ranges));
+
+		if (!ranges) {
+			r->ranges_failed = true;
+			return;
+		}
+		r->ranges = ranges;
+		r->range_room = room;
+	}
+	r->ranges[r->range_count++] = *range;
+}
+
+/* What the changes cost, as long as the image is as it was. */
+static int count_losses(struct repair *r)
+{
+	struct lost lost = { .tell = keep_range, .arg = r };
+	int rc = repair_losses(r, &lost);
+
+	lost_end(&lost);
+	r->lost_bytes += lost.bytes;
+	if (!rc && r->ranges_failed)
+		rc = -ENOMEM;
+	return rc < 0 ? error_system(r->err, rc, "repair", r->path) : 0;
+}
+
+/* Examine the image, as it is or as the edits make it, and list what is to be edited. */
+static int plan_step(struct repair *r, struct vhd_io *io)
 {
 	const struct vhd_check_options options = {
 		.bitmaps = true, .finding = on_finding, .progress = r->o->progress, .arg = r
 	};
 	struct vhd_check_result found;
-	int rc = edits_init(&r->edits, r->io);
+	int rc;
 
-	if (rc < 0)
-		return error_system(r->err, rc, "repair", r->path);
-	rc = examine(r, &r->c, r->io, &r->more, &options, &found);
+	check_release(&r->c);
+	r->fault_count = 0;
+	rc = examine(r, &r->c, io, &r->more, &options, &found);
 	if (!rc)
 		rc = admit(r);
 	if (rc < 0)
@@ -185,7 +220,27 @@ static int plan(struct repair *r)
 		rc = repair_header(r);
 	if (!rc && !r->full)
 		rc = repair_footers(r);
-	return rc < 0 ? error_system(r->err, rc, "repair", r->path) : 0;
+	for (size_t i = 0; i < r->fault_count; i++)
+		r->dropped |= r->faults[i].verdict == REPAIR_DROP;
+	return rc < 0 ? error_system(r->err, rc, "repair", r->path) : count_losses(r);
+}
+
+/* What is mended may show how to mend the rest: until nothing new is found. */
+static int plan(struct repair *r)
+{
+	size_t notes = 0;
+	int rc = edits_init(&r->edits, r->io);
+
+	if (!rc)
+		rc = edits_view(&r->edits, &r->view);
+	if (rc < 0)
+		return error_system(r->err, rc, "repair", r->path);
+	rc = plan_step(r, r->io);
+	for (unsigned i = 0; !rc && !r->full && r->note_count > notes && i < ROUNDS_MAX; i++) {
+		notes = r->note_count;
+		rc = plan_step(r, r->view);
+	}
+	return rc;
 }
 
 /* The batmap comes last: it follows from everything else.  Bitmaps of blocks that have just been
@@ -197,25 +252,18 @@ static int plan_batmap(struct repair *r)
 	};
 	const struct check_more more = { .bitmap = on_bitmap, .arg = r };
 	struct vhd_check_result found;
-	struct vhd_io *view = NULL;
 	struct check c;
-	int rc = edits_view(&r->edits, &view);
+	int rc;
 
-	if (rc < 0)
-		return error_system(r->err, rc, "repair", r->path);
-	r->batmap_wrong = false;
 	/* entries that become unused: the map must not call them complete */
-	for (size_t i = 0; i < r->fault_count; i++)
-		r->batmap_wrong |= r->faults[i].verdict == REPAIR_DROP &&
-				   footer_has_batmap(&r->c.footer);
-	rc = examine(r, &c, view, &more, &options, &found);
+	r->batmap_wrong = r->dropped && footer_has_batmap(&r->c.footer);
+	rc = examine(r, &c, r->view, &more, &options, &found);
 	if (!rc && r->batmap_wrong && c.has_table && !c.header_unsound) {
 		rc = repair_batmap(r, &c);
 		if (rc < 0 && rc != -VHD_E_CANCELLED)
 			error_system(r->err, rc, "repair", r->path);
 	}
 	check_release(&c);
-	io_close(view);
 	return rc;
 }
 
@@ -244,37 +292,6 @@ static int write_edits(struct repair *r)
 			     name);
 	}
 	return rc;
-}
-
-static void keep_range(void *arg, const struct vhd_lost *range)
-{
-	struct repair *r = arg;
-	size_t room = r->range_room ? 2 * r->range_room : 16;
-
-	if (r->range_count == r->range_room) {
-		struct vhd_lost *ranges = realloc(r->ranges, room * sizeof(*ranges));
-
-		if (!ranges) {
-			r->ranges_failed = true;
-			return;
-		}
-		r->ranges = ranges;
-		r->range_room = room;
-	}
-	r->ranges[r->range_count++] = *range;
-}
-
-/* What the changes cost, as long as the image is as it was. */
-static int count_losses(struct repair *r)
-{
-	struct lost lost = { .tell = keep_range, .arg = r };
-	int rc = repair_losses(r, &lost);
-
-	lost_end(&lost);
-	r->result->lost_bytes += lost.bytes;
-	if (!rc && r->ranges_failed)
-		rc = -ENOMEM;
-	return rc < 0 ? error_system(r->err, rc, "repair", r->path) : 0;
 }
 
 /* Tell what was done, or would be. */
@@ -312,7 +329,6 @@ static int look_again(struct repair *r, struct vhd_io *io)
 /* *@more: there is another round. */
 static int round_of(struct repair *r, bool *more)
 {
-	struct vhd_io *view;
 	int rc = plan(r);
 
 	*more = false;
@@ -322,22 +338,14 @@ static int round_of(struct repair *r, bool *more)
 		return rc;
 	*more = r->full && r->edits.count && !r->o->dry_run;
 	if (r->edits.count || r->edits.bytes != r->edits.old_bytes) {
-		rc = count_losses(r);
-		if (!rc && !r->o->dry_run)
-			rc = write_edits(r);
+		r->result->lost_bytes += r->lost_bytes;
+		rc = r->o->dry_run ? 0 : write_edits(r);
 		if (!rc)
 			tell(r);
 	}
 	if (rc < 0 || *more)
 		return rc;
-	if (!r->o->dry_run)
-		return look_again(r, r->io);
-	rc = edits_view(&r->edits, &view);
-	if (rc < 0)
-		return error_system(r->err, rc, "repair", r->path);
-	rc = look_again(r, view);
-	io_close(view);
-	return rc;
+	return look_again(r, r->o->dry_run ? r->view : r->io);
 }
 
 /* ── entry ── */
