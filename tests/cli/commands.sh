@@ -1,0 +1,9 @@
+#!/bin/bash
+# commands: random sequences of all commands that change images, some of them killed
+. "$(dirname "$0")/../lib/cli.sh"
+need python3
+count=25
+[ -z "${SAN:-}" ] || count=5
+[ -z "${SOAK:-}" ] || count=3000
+python3 "$root/tests/model/commands.py" "$BIN" "$TOOLS/flat" "${COUNT:-$count}" "${SEED:-1}" || fail "see above"
+exit 0
