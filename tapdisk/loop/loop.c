@@ -155,7 +155,7 @@ void loop_event(struct loop *loop)
 	if (!loop->spin.since_ns)
 		return;
 	loop->now_ns = 0; /* that of before the sleep */
-	spin_event(&loop->spin, loop_now_ns(loop));
+	spin_event(&loop->spin);
 }
 
 void loop_defer(struct loop *loop, struct loop_task *task)

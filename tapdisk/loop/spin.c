@@ -1,31 +1,58 @@
-/* spin.c - the window within which an event is looked for, as experience sets it */
+/* spin.c - which way an event is waited for, as experience says */
 #include "spin.h"
 
 #include "libvhd/base/number.h"
 
-void spin_expect(struct spin *spin, uint64_t now_ns)
+#define COUNTED (SPIN_ROUNDS / 2) /* the last so many of a phase */
+#define LATEST	4u		  /* times max_ns: the client did something else meanwhile */
+
+static enum spin_way best(const uint64_t mean_ns[SPIN_WAYS])
 {
-	if (spin->max_ns && !spin->since_ns)
-		spin->since_ns = now_ns;
+	return mean_ns[SPIN_LOOKS] < mean_ns[SPIN_SLEEPS] / 8 * 7 ? SPIN_LOOKS : SPIN_SLEEPS;
 }
 
-void spin_event(struct spin *spin, uint64_t now_ns)
+static enum spin_way other(enum spin_way way)
 {
-	uint64_t waited_ns = now_ns - spin->since_ns;
+	return way == SPIN_LOOKS ? SPIN_SLEEPS : SPIN_LOOKS;
+}
 
-	if (!spin->since_ns)
-		return;
-	spin->since_ns = 0;
-	if (waited_ns <= spin->window_ns)
-		return;
-	if (waited_ns <= spin->max_ns) /* a longer window would have seen it */
-		spin->window_ns = number_min(number_max(2 * spin->window_ns, SPIN_MIN_NS),
-					     spin->max_ns);
+static void next_phase(struct spin *spin)
+{
+	spin->mean_ns[spin->way] = spin->sum_ns / COUNTED;
+	spin->sum_ns = 0;
+	spin->round = 0;
+	spin->phase++;
+	if (spin->phase == 1)
+		spin->way = SPIN_LOOKS;
+	else if (spin->phase % SPIN_PHASES)
+		spin->way = best(spin->mean_ns);
 	else
-		spin->window_ns = spin->window_ns / 2 < SPIN_MIN_NS ? 0 : spin->window_ns / 2;
+		spin->way = other(best(spin->mean_ns));
+}
+
+static void end_round(struct spin *spin, uint64_t round_ns)
+{
+	if (spin->round++ >= SPIN_ROUNDS - COUNTED)
+		spin->sum_ns += number_min(round_ns, LATEST * spin->max_ns);
+	if (spin->round == SPIN_ROUNDS)
+		next_phase(spin);
+}
+
+void spin_expect(struct spin *spin, uint64_t now_ns)
+{
+	if (!spin->max_ns || spin->since_ns)
+		return;
+	if (spin->last_ns)
+		end_round(spin, now_ns - spin->last_ns);
+	spin->since_ns = spin->last_ns = now_ns;
+}
+
+void spin_event(struct spin *spin)
+{
+	spin->since_ns = 0;
 }
 
 bool spin_goes_on(const struct spin *spin, uint64_t now_ns)
 {
-	return spin->since_ns && now_ns - spin->since_ns < spin->window_ns;
+	return spin->since_ns && spin->way == SPIN_LOOKS && now_ns - spin->since_ns < spin->max_ns;
 }

@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tapdisk/loop/loop-private.h"
 #include "tapdisk/loop/loop.h"
-#include "tapdisk/loop/spin.h"
 #include "tests/lib/alloc-count.h"
 
 #define MS UINT64_C(1000000)
@@ -438,46 +438,52 @@ END_TEST
 
 #define US UINT64_C(1000)
 
-/* One expectation at @now_ns, its event @wait_ns later.  Returns the time spent looking for it. */
-static uint64_t wait_one(struct spin *spin, uint64_t now_ns, uint64_t wait_ns)
+/* @count rounds, of which one takes @sleeps_ns or @looks_ns, its event in the middle.  Returns how many
+ * of them looked. */
+static unsigned rounds(struct spin *spin, unsigned count, uint64_t sleeps_ns, uint64_t looks_ns)
 {
-	uint64_t looked_ns = 0;
+	static uint64_t now_ns = 1;
+	unsigned looked = 0;
 
-	spin_expect(spin, now_ns);
-	while (looked_ns < wait_ns && spin_goes_on(spin, now_ns + looked_ns))
-		looked_ns += US;
-	spin_event(spin, now_ns + wait_ns);
-	ck_assert(!spin_goes_on(spin, now_ns + wait_ns)); /* S1 */
-	return looked_ns;
+	while (count-- > 0) {
+		uint64_t took_ns, at_ns;
+		bool looks;
+
+		spin_expect(spin, now_ns);
+		looks = spin_goes_on(spin, now_ns);
+		took_ns = looks ? looks_ns : sleeps_ns;
+		looked += looks;
+		for (at_ns = 0; at_ns < took_ns / 2; at_ns += US) /* S1 */
+			ck_assert_int_eq(spin_goes_on(spin, now_ns + at_ns),
+					 looks && at_ns < spin->max_ns);
+		spin_event(spin);
+		ck_assert(!spin_goes_on(spin, now_ns + at_ns));
+		now_ns += took_ns;
+	}
+	return looked;
 }
 
 START_TEST(looking_follows_experience)
 {
+	const unsigned all = SPIN_PHASES * SPIN_ROUNDS;
 	struct spin spin = { .max_ns = 50 * US };
-	uint64_t now_ns = 1;
 
-	ck_assert(!spin_goes_on(&spin, now_ns)); /* nothing expected */
-	ck_assert_uint_eq(wait_one(&spin, now_ns, 30 * US), 0);
-	for (int i = 0; i < 5; i++)
-		wait_one(&spin, now_ns += MS, 30 * US);
-	/* it pays: the event is seen when it comes */
-	ck_assert_uint_eq(wait_one(&spin, now_ns += MS, 30 * US), 30 * US);
-	ck_assert_uint_eq(wait_one(&spin, now_ns += MS, 10 * US), 10 * US);
-	/* it no longer does: a few windows, the first of them max_ns at most, then none (S2) */
-	ck_assert_uint_le(wait_one(&spin, now_ns += MS, 700 * US), 50 * US);
-	for (int i = 0; i < 5; i++)
-		wait_one(&spin, now_ns += MS, 700 * US);
-	ck_assert_uint_eq(wait_one(&spin, now_ns += MS, 700 * US), 0);
-	/* expected twice: it counts from the first */
-	spin = (struct spin){ .max_ns = 50 * US, .window_ns = 50 * US };
-	spin_expect(&spin, now_ns);
-	spin_expect(&spin, now_ns + 40 * US);
-	ck_assert(spin_goes_on(&spin, now_ns + 49 * US));
-	ck_assert(!spin_goes_on(&spin, now_ns + 50 * US));
+	ck_assert(!spin_goes_on(&spin, 1)); /* nothing expected */
+	/* it pays */
+	rounds(&spin, 3 * SPIN_ROUNDS, 60 * US, 40 * US);
+	ck_assert_uint_ge(rounds(&spin, all, 60 * US, 40 * US), all - 2 * SPIN_ROUNDS);
+	/* no longer: another trial finds that out; then only trials look (S2) */
+	rounds(&spin, all, 40 * US, 60 * US);
+	ck_assert_uint_le(rounds(&spin, all, 40 * US, 60 * US), 2 * SPIN_ROUNDS);
+	/* nor where it makes no difference, nor where events are late */
+	ck_assert_uint_le(rounds(&spin, all, 40 * US, 39 * US), 2 * SPIN_ROUNDS);
+	ck_assert_uint_le(rounds(&spin, all, 900 * US, 700 * US), 2 * SPIN_ROUNDS);
+	/* and again */
+	rounds(&spin, all + SPIN_ROUNDS, 60 * US, 40 * US);
+	ck_assert_uint_ge(rounds(&spin, all, 60 * US, 40 * US), all - 2 * SPIN_ROUNDS);
 	/* never */
 	spin = (struct spin){ .max_ns = 0 };
-	for (int i = 0; i < 10; i++)
-		ck_assert_uint_eq(wait_one(&spin, now_ns += MS, US), 0);
+	ck_assert_uint_eq(rounds(&spin, all, 60 * US, 40 * US), 0);
 }
 END_TEST
 
@@ -546,6 +552,7 @@ START_TEST(events_that_are_near_are_looked_for)
 	sleeps = echo_sleeps(500);
 	ck_assert_int_gt(sleeps, 250); /* so it is without */
 	loop_spin(loop, 10 * MS);      /* long enough for a machine that does other things */
+	loop->spin.way = SPIN_LOOKS;   /* as if that had been found to pay */
 	looking = echo_sleeps(500);
 	ck_assert_int_lt(looking, sleeps / 4);
 	/* what does not come is not looked for for ever */
