@@ -4,11 +4,12 @@ plain model of each disk
 
 Every image of the chain has contents of its own in the model.  A command changes one of them as it
 says and leaves all others as they are; a command that is killed leaves the old contents or, once it
-was run again, the new.  After each the leaf is compared with the model by libvhd and by the
+was run again, the new, and so does one whose disk is full.  After each the leaf is compared with the model by libvhd and by the
 independent reader, and `check` finds nothing; in the end every image is looked at.
 """
 import os, random, shutil, signal, subprocess, sys, tempfile, time
 
+ROOM = 512 << 20
 BIN, FLAT = (os.path.abspath(p) for p in sys.argv[1:3])
 COUNT, SEED = int(sys.argv[3]), int(sys.argv[4])
 U = os.path.join(BIN, "vhd-util")
@@ -21,6 +22,9 @@ class World:
         self.seed = seed
         self.dir = tempfile.mkdtemp(prefix="vhd-commands.", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
         os.environ["VHD_PARENT_ROOT"] = self.dir
+        # a file system of its own, that can be full (as root, in a name space of its own)
+        self.own = "OWN_MOUNTS" in os.environ and self.mount(["-t", "tmpfs", "-o", f"size={ROOM}", "none"])
+        self.fulls = 0
         self.names = 0
         self.log = []
         self.kills = 0
@@ -39,6 +43,9 @@ class World:
             self.run("key", "-s", "-n", base, "-k", path)
             self.key = ["--key-file", path]
 
+    def mount(self, args):
+        return subprocess.run(["mount", *args, self.dir], stderr=subprocess.DEVNULL).returncode == 0
+
     def new(self, folder=None):
         self.names += 1
         return os.path.join(folder or self.dir, f"{self.names}.vhd")
@@ -50,6 +57,29 @@ class World:
         sys.exit(1)
 
     def run(self, *args, data=None, ok=(0,), kill=False):
+        if self.own and not kill and data is None and self.names > 1 and self.r.random() < 0.5:
+            self.run_full(*args, ok=ok)
+        return self.run_once(*args, data=data, ok=ok, kill=kill)
+
+    def run_full(self, *args, ok):
+        """With little room left: if that is not enough nothing is lost, and it can be done again."""
+        used = os.statvfs(self.dir)
+        used = (used.f_blocks - used.f_bfree) * used.f_frsize
+        room = used + 4096 * self.r.choice([self.r.randrange(1, 20), self.r.randrange(1, 400)])
+        if args[0] not in ("resize", "compact", "optimize", "fill", "rebase", "coalesce", "modify", "relink") or \
+                not self.mount(["-o", f"remount,size={room}"]):
+            return
+        status = self.run_once(*args, ok=(*ok, 28))
+        if not self.mount(["-o", f"remount,size={ROOM}"]):
+            self.die("no room again")
+        self.log[-1] += f"  with {room - used} bytes of room: {status}"
+        if status != 28:
+            return
+        self.fulls += 1
+        if args[0] != "resize" and all(os.path.exists(c[0]) for c in self.chain):
+            self.expect(len(self.chain) - 1, "a full disk")
+
+    def run_once(self, *args, data=None, ok=(0,), kill=False):
         self.log.append(" ".join(args) + (f"  <{len(data)} bytes" if data is not None else ""))
         p = subprocess.Popen([U, *args], stdin=subprocess.PIPE if data is not None else subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.dir)
@@ -293,16 +323,21 @@ class World:
             self.expect(len(self.chain) - 1, step.__name__)
         for k in range(len(self.chain)):
             self.expect(k, "in the end")
+        if self.own:
+            subprocess.run(["umount", self.dir], check=True)
         shutil.rmtree(self.dir)
-        return len(self.log), self.kills
+        return len(self.log), self.kills, self.fulls
 
 
-commands = kills = 0
+commands = kills = fulls = 0
 print(f"seeds {SEED} to {SEED + COUNT - 1}; repeat one with SEED=n COUNT=1")
 for seed in range(SEED, SEED + COUNT):
-    n, k = World(seed).play()
+    n, k, f = World(seed).play()
     commands += n
     kills += k
-print(f"{COUNT} worlds, {commands} commands, {kills} of them killed: all as expected")
+    fulls += f
+print(f"{COUNT} worlds, {commands} commands, {kills} of them killed, {fulls} with a full disk: all as expected")
 if COUNT >= 10 and not kills:
     sys.exit("no command was killed")
+if COUNT >= 20 and "OWN_MOUNTS" in os.environ and not fulls:
+    sys.exit("no disk was full")
