@@ -3,7 +3,7 @@
 . "$(dirname "$0")/../lib/cli.sh"
 need python3
 count=25
-[ -z "${SAN:-}" ] || count=5
+[ -z "${SAN:-}" ] || count=2
 [ -z "${SOAK:-}" ] || count=3000
 own=()
 if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then # mounts that nobody else sees

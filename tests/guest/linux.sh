@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# guest - a Linux guest (emulated) on a served disk: mkfs, files, sync, fstrim, a snapshot meanwhile;
+# linux - a Linux guest (emulated) on a served disk: mkfs, files, sync, fstrim, a snapshot meanwhile;
 # fsck afterwards; TRIM gave space back
 # shellcheck source=tests/serve/ctl.inc
-. "$(dirname "$0")/ctl.inc"
-# shellcheck source=tests/serve/guest.inc
-. "$root/tests/serve/guest.inc"
+. "$(dirname "$0")/../serve/ctl.inc"
+# shellcheck source=tests/guest/guest.inc
+. "$root/tests/guest/guest.inc"
 need e2fsck mke2fs fstrim
 guest_begin
 guest_program "$(command -v mke2fs)" "$(command -v fstrim)"

@@ -2,9 +2,9 @@
 # nfs - images on a soft NFS mount whose server goes away and comes back without the client's locks: the
 # mount answers with errors, clients of the disks see none, and wait; all in an emulated guest
 # shellcheck source=tests/serve/ctl.inc
-. "$(dirname "$0")/ctl.inc"
-# shellcheck source=tests/serve/guest.inc
-. "$root/tests/serve/guest.inc"
+. "$(dirname "$0")/../serve/ctl.inc"
+# shellcheck source=tests/guest/guest.inc
+. "$root/tests/guest/guest.inc"
 need nbdcopy
 guest_limit=240
 guest_begin
