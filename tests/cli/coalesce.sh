@@ -79,6 +79,10 @@ for delay in 0.02 0.05 0.1 0.15; do
 	check_status 0 "$U" compare kc.vhd kwant.raw
 	if [ -e kb.vhd.coalesce ]; then
 		check_status 16 "$U" convert kb.vhd never.raw
+		check_status 16 "$U" modify -n kb.vhd -z --dry-run
+		check_status 16 "$U" modify -n kb.vhd -z
+		check_err 'half merged'
+		check_status 0 "$U" compare kc.vhd kwant.raw
 	fi
 done
 check_status 0 "$U" coalesce kc.vhd
@@ -94,6 +98,7 @@ if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=3m none small 2>/
 	put small/c.vhd 0 1900000
 	"$U" convert small/c.vhd fwant.raw
 	check_status 28 "$U" coalesce small/c.vhd
+	check_status 16 "$U" modify -n small/b.vhd -z
 	check_status 0 "$U" compare small/c.vhd fwant.raw
 	mount -o remount,size=9m "$T/small"
 	check_status 0 "$U" coalesce small/c.vhd
