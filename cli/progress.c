@@ -134,15 +134,18 @@ struct vhd_progress progress_begin(const char *what, bool always)
 
 void progress_count(const char *what, const char *unit, uint64_t done)
 {
-	uint64_t now = now_ns();
+	uint64_t now;
 
 	if (!progress.running) {
 		memset(&progress, 0, sizeof(progress));
 		progress.visible = isatty(STDERR_FILENO);
 		progress.running = progress.counts = true;
-		progress.began_ns = now;
+		progress.began_ns = now_ns();
 	}
-	if (!progress.visible || !is_time(now))
+	if (!progress.visible)
+		return;
+	now = now_ns();
+	if (!is_time(now))
 		return;
 	fprintf(stderr, "\r\033[K%s: %" PRIu64 " %s, %" PRIu64 "/s", what, done, unit,
 		(uint64_t)((double)done * (double)NS_PER_SECOND /

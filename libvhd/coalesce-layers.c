@@ -193,7 +193,9 @@ static void warn_of_hidden(const struct coalesce_layers *l, const struct vhd_pro
 	const struct vhd_image *target = coalesce_layers_target(l);
 	struct vhd_error warning;
 
-	for (unsigned i = 0; i < l->target && !l->grow_from; i++) {
+	if (l->grow_from)
+		return;
+	for (unsigned i = 0; i < l->target; i++) {
 		const struct vhd_image *img = l->images[i];
 
 		if (img->size >= target->size)
@@ -214,9 +216,10 @@ static void warn(const struct coalesce_layers *l, const struct vhd_progress *pro
 {
 	struct vhd_error warning;
 
-	if (progress->warn)
-		warn_of_hidden(l, progress);
-	for (unsigned i = 0; i < l->target && progress->warn; i++)
+	if (!progress->warn)
+		return;
+	warn_of_hidden(l, progress);
+	for (unsigned i = 0; i < l->target; i++)
 		if (image_warning(l->images[i], &warning)) {
 			progress->warn(progress->arg, &warning);
 			return;

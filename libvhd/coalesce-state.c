@@ -235,6 +235,18 @@ int coalesce_state_refuse(const struct coalesce_state *s, const char *target, st
 		target, s->child, s->child);
 }
 
+int coalesce_state_refuse_top(struct vhd_io *target, const uint8_t *target_id, const char *name,
+			      struct vhd_error *err)
+{
+	struct coalesce_state state = COALESCE_STATE_NONE;
+	int rc = coalesce_state_find(target, target_id, &state, err);
+
+	if (rc > 0)
+		rc = coalesce_state_refuse(&state, name, err);
+	coalesce_state_release(&state);
+	return rc;
+}
+
 /* ── changing ── */
 
 static int write_whole(int fd, const struct coalesce_state *s)

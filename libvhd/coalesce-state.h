@@ -60,6 +60,11 @@ VHD_MUST int coalesce_state_find(struct vhd_io *target, const uint8_t *target_id
 int coalesce_state_refuse(const struct coalesce_state *state, const char *target,
 			  struct vhd_error *err);
 
+/* Refuse, with that message, an image that is half merged, whoever its child is: for what does not
+ * open the image as part of a chain. */
+VHD_MUST int coalesce_state_refuse_top(struct vhd_io *target, const uint8_t *target_id,
+				       const char *name, struct vhd_error *err);
+
 /* Make the file for @target durable, its directory included, from the ids, fingerprint
  * and child of @state; cursor 0.  Replaces a note about another image.
  * Fills path and fd.  Errors: -errno. */

@@ -318,11 +318,18 @@ static int optimize(struct compact *c)
 static int begin(struct compact *c)
 {
 	struct vhd_image *img = c->m.img;
+	uint64_t left = 0;
 	int rc = 0;
 
-	if (c->o->dry_run)
+	if (image_has_parent(img))
+		rc = sweep_count(&c->m, &left);
+	if (rc < 0)
+		return rc;
+	if (c->o->dry_run) {
+		c->result->dropped_blocks = left;
 		return image_load(img, 0, c->m.err);
-	if (image_has_parent(img) && img->header.max_entries > img->blocks) {
+	}
+	if (left) {
 		rc = sweep_behind(&c->m, img->size, &c->result->dropped_blocks);
 		if (!rc)
 			rc = mover_reopen(&c->m);

@@ -242,9 +242,9 @@ static void context_give(struct crypt *crypt, struct context *c)
 
 /* The tweak: the sector's number, little-endian.  The format's makers store 32 bits of it; a
  * disk has no sector that needs more. */
-static bool one_sector(EVP_CIPHER_CTX *ctx, uint8_t *to, const uint8_t *from, uint64_t sector)
+static bool one_sector(const struct libcrypto *evp, EVP_CIPHER_CTX *ctx, uint8_t *to,
+		       const uint8_t *from, uint64_t sector)
 {
-	const struct libcrypto *evp = libcrypto();
 	uint8_t tweak[16] = { 0 };
 	int length;
 
@@ -256,11 +256,12 @@ static bool one_sector(EVP_CIPHER_CTX *ctx, uint8_t *to, const uint8_t *from, ui
 
 int crypt_encrypt(struct crypt *crypt, void *to, const void *from, uint64_t sector, uint64_t count)
 {
+	const struct libcrypto *evp = libcrypto();
 	struct context *c = context_take(crypt);
 	bool done = c;
 
 	for (uint64_t i = 0; done && i < count; i++)
-		done = one_sector(c->encrypt, (uint8_t *)to + i * VHD_SECTOR,
+		done = one_sector(evp, c->encrypt, (uint8_t *)to + i * VHD_SECTOR,
 				  (const uint8_t *)from + i * VHD_SECTOR, sector + i);
 	if (c)
 		context_give(crypt, c);
@@ -269,6 +270,7 @@ int crypt_encrypt(struct crypt *crypt, void *to, const void *from, uint64_t sect
 
 int crypt_decrypt(struct crypt *crypt, void *to, const void *from, uint64_t sector, uint64_t count)
 {
+	const struct libcrypto *evp = libcrypto();
 	struct context *c = context_take(crypt);
 	bool done = c;
 
@@ -279,7 +281,7 @@ int crypt_decrypt(struct crypt *crypt, void *to, const void *from, uint64_t sect
 		if (zeros_are(in, VHD_SECTOR))
 			memset(out, 0, VHD_SECTOR);
 		else
-			done = one_sector(c->decrypt, out, in, sector + i);
+			done = one_sector(evp, c->decrypt, out, in, sector + i);
 	}
 	if (c)
 		context_give(crypt, c);

@@ -53,9 +53,7 @@ struct sender {
 static int open_still(const char *path, unsigned flags, const struct vhd_delta_options *o,
 		      struct vhd_chain **out, struct vhd_error *err)
 {
-	struct vhd_open_options open = { .flags = flags | CHAIN_KEY_MAYBE,
-					 .parents = o->parents,
-					 .key = o->key };
+	struct vhd_open_options open = { .flags = flags, .parents = o->parents, .key = o->key };
 	int rc = vhd_open(path, &open, out, err);
 
 	return rc ? rc :
@@ -83,23 +81,6 @@ static int judge_images(struct sender *s)
 	    !memcmp(old->footer.uuid, new->footer.uuid, VHD_UUID_BYTES))
 		return error_set(s->err, -VHD_E_CYCLE,
 				 "cannot make a delta between '%s' and '%s': they have one id",
-				 old->io->name, new->io->name);
-	return 0;
-}
-
-static int judge_keys(const struct sender *s)
-{
-	const struct vhd_image *old = s->old->images[0], *new = s->new->images[0];
-
-	if (image_is_encrypted(old) && !image_is_encrypted(new))
-		return error_set(s->err, -VHD_E_KEY,
-				 "cannot make a delta from '%s' to '%s': the first is encrypted, "
-				 "and the delta, like the second, would not be; copy the second "
-				 "with a key",
-				 old->io->name, new->io->name);
-	if (s->o->key && !image_is_encrypted(new))
-		return error_set(s->err, -VHD_E_KEY,
-				 "cannot use the key: neither '%s' nor '%s' is encrypted",
 				 old->io->name, new->io->name);
 	return 0;
 }
@@ -394,8 +375,6 @@ static int create(struct sender *s)
 	int rc = judge_images(s);
 
 	if (!rc)
-		rc = judge_keys(s);
-	if (!rc)
 		rc = plan_delta(s);
 	if (rc < 0)
 		return rc;
@@ -429,7 +408,8 @@ int vhd_delta_create(const char *old, const char *new, const char *destination,
 	memset(s.result, 0, sizeof(*s.result));
 	if (strcmp(destination, "-") != 0)
 		s.destination = destination;
-	rc = open_still(old, o->raw_old ? VHD_OPEN_RAW : 0, o, &s.old, err);
+	/* a clear image below an encrypted one is right, the other way round a secret would get out */
+	rc = open_still(old, (o->raw_old ? VHD_OPEN_RAW : 0) | CHAIN_KEY_MAYBE, o, &s.old, err);
 	if (!rc)
 		rc = open_still(new, 0, o, &s.new, err);
 	if (!rc)

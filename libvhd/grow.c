@@ -16,6 +16,7 @@ struct spare {
 	uint64_t first, end; /* blocks */
 	uint64_t block;	     /* found in use */
 	uint32_t entry;	     /* VHD_BAT_UNUSED: none */
+	uint64_t zeros;	     /* blocks that read as zero */
 };
 
 /* 1: yes.  Zeros in the file are none with a key. */
@@ -42,8 +43,10 @@ static int look_at_spare(void *arg, uint32_t first, const uint8_t *raw, uint32_t
 		rc = reads_as_zero(s->img, entry);
 		if (rc < 0)
 			return error_system(s->err, rc, "read", s->img->io->name);
-		if (rc)
+		if (rc) {
+			s->zeros++;
 			continue;
+		}
 		s->block = block;
 		s->entry = entry;
 		return IMAGE_WALK_STOP;
@@ -53,15 +56,16 @@ static int look_at_spare(void *arg, uint32_t first, const uint8_t *raw, uint32_t
 
 /* Spare entries that are not empty, nor what an interrupted resize left, come from something we do
  * not know. */
-int grow_check_spare(struct vhd_image *img, uint64_t old, struct vhd_error *err)
+int grow_check_spare(struct vhd_image *img, uint64_t old, uint64_t *zeros, struct vhd_error *err)
 {
 	struct spare s = { .img = img,
 			   .err = err,
 			   .first = number_div_up(old, img->header.block_size),
 			   .end = img->blocks,
 			   .entry = VHD_BAT_UNUSED };
-	int rc = image_walk_table(img, look_at_spare, &s, err);
+	int rc = s.first < s.end ? image_walk_table(img, look_at_spare, &s, err) : 0;
 
+	*zeros = s.zeros;
 	if (rc < 0 || s.entry == VHD_BAT_UNUSED)
 		return rc;
 	return error_value(err, -VHD_E_BAT_ENTRY, img->header.table_offset + s.block * 4,
@@ -93,7 +97,8 @@ int grow_clear_tail(struct vhd_image *img, uint64_t size, struct vhd_error *err)
 
 int grow_begin(struct vhd_image *img, uint64_t old, struct vhd_error *err)
 {
-	int rc = grow_check_spare(img, old, err);
+	uint64_t zeros;
+	int rc = grow_check_spare(img, old, &zeros, err);
 
 	return rc < 0 ? rc : grow_clear_tail(img, old, err);
 }

@@ -16,8 +16,9 @@
 VHD_MUST int grow_begin(struct vhd_image *image, uint64_t old, struct vhd_error *err);
 
 /* The first part of grow_begin: does the table name nothing but zeros behind @size, within
- * image->blocks? */
-VHD_MUST int grow_check_spare(struct vhd_image *image, uint64_t size, struct vhd_error *err);
+ * image->blocks?  *@zeros: the blocks of zeros it names there. */
+VHD_MUST int grow_check_spare(struct vhd_image *image, uint64_t size, uint64_t *zeros,
+			      struct vhd_error *err);
 
 /* The last block of a disk of @size bytes is zero behind its end.  Durable. */
 VHD_MUST int grow_clear_tail(struct vhd_image *image, uint64_t size, struct vhd_error *err);

@@ -79,25 +79,14 @@ static int open_image(struct modify *m, struct vhd_error *err)
 	return rc;
 }
 
-/* ORDER 14: a merge that goes on begins at its cursor; what it wrote before must still be there. */
-static int refuse_half_merged(const struct modify *m, struct vhd_error *err)
-{
-	struct coalesce_state state = COALESCE_STATE_NONE;
-	int rc = coalesce_state_find(m->img->io, m->img->footer.uuid, &state, err);
-
-	if (rc > 0)
-		rc = coalesce_state_refuse(&state, m->path, err);
-	coalesce_state_release(&state);
-	return rc;
-}
-
 /* Beside a server nothing is mended: both footers must be there. */
 static int prepare(struct modify *m, struct vhd_error *err)
 {
 	int rc = image_load(m->img, 0, err);
 
+	/* ORDER 14: a merge that goes on begins at its cursor; what it wrote before must still be there */
 	if (!rc && m->o->zero)
-		rc = refuse_half_merged(m, err);
+		rc = coalesce_state_refuse_top(m->img->io, m->img->footer.uuid, m->path, err);
 	if (rc < 0 || m->o->dry_run)
 		return rc;
 	if (!m->beside)

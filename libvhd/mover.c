@@ -25,8 +25,6 @@
 static int refuse(const struct mover *m)
 {
 	const struct vhd_image *img = m->img;
-	struct coalesce_state state = COALESCE_STATE_NONE;
-	int rc;
 
 	if (img->footer.saved)
 		return error_set(
@@ -34,11 +32,7 @@ static int refuse(const struct mover *m)
 			"cannot %s '%s': a suspended machine uses it (saved state); resume "
 			"and shut down that machine first",
 			m->verb, img->io->name);
-	rc = coalesce_state_find(img->io, img->footer.uuid, &state, m->err);
-	if (rc > 0)
-		rc = coalesce_state_refuse(&state, img->io->name, m->err);
-	coalesce_state_release(&state);
-	return rc;
+	return coalesce_state_refuse_top(img->io, img->footer.uuid, img->io->name, m->err);
 }
 
 int mover_open(struct mover *m, const char *path, enum lock_role role)

@@ -47,11 +47,10 @@ struct repair {
 	struct vhd_lost *ranges; /* owned: what this round costs */
 	size_t range_count, range_room;
 	bool ranges_failed;
-	uint64_t extended;   /* bytes: end of a block that is completed; 0: none */
-	uint64_t lost_bytes; /* in these ranges */
-	bool full;	     /* not all fits this round */
-	bool dropped;	     /* entries become unused */
-	bool batmap_wrong;   /* the examination in progress has found */
+	uint64_t extended; /* bytes: end of a block that is completed; 0: none */
+	bool full;	   /* not all fits this round */
+	bool dropped;	   /* entries become unused */
+	bool batmap_wrong; /* the examination in progress has found */
 };
 
 /* A change was planned.  -ENOMEM. */

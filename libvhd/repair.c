@@ -104,7 +104,6 @@ static void forget(struct repair *r)
 	for (size_t i = 0; i < r->note_count; i++)
 		free(r->notes[i].text);
 	r->note_count = r->fault_count = r->range_count = 0;
-	r->lost_bytes = 0;
 	r->extended = 0;
 	r->full = r->batmap_wrong = r->dropped = false;
 	check_release(&r->c);
@@ -138,9 +137,7 @@ static int examine(struct repair *r, struct check *c, struct vhd_io *io,
 /* Can this be repaired at all? */
 static int admit(struct repair *r)
 {
-	struct coalesce_state state = COALESCE_STATE_NONE;
 	const struct check *c = &r->c;
-	int rc;
 
 	if (!c->has_footer)
 		return error_set(
@@ -159,12 +156,7 @@ static int admit(struct repair *r)
 				 "cannot repair '%s' by the copy of its footer: there is no valid "
 				 "one at the start",
 				 r->path);
-	rc = coalesce_state_find(r->io, c->footer.uuid, &state, r->err);
-	if (rc == 1) {
-		rc = coalesce_state_refuse(&state, r->path, r->err);
-		coalesce_state_release(&state);
-	}
-	return rc;
+	return coalesce_state_refuse_top(r->io, c->footer.uuid, r->path, r->err);
 }
 
 static void keep_range(void *arg, const struct vhd_lost *range)
@@ -192,7 +184,6 @@ static int count_losses(struct repair *r)
 	int rc = repair_losses(r, &lost);
 
 	lost_end(&lost);
-	r->lost_bytes += lost.bytes;
 	if (!rc && r->ranges_failed)
 		rc = -ENOMEM;
 	return rc < 0 ? error_system(r->err, rc, "repair", r->path) : 0;
@@ -305,9 +296,11 @@ static void tell(struct repair *r)
 			r->o->change(r->o->arg, &change);
 	}
 	r->result->changes += r->note_count;
-	for (size_t i = 0; i < r->range_count; i++)
+	for (size_t i = 0; i < r->range_count; i++) {
+		r->result->lost_bytes += r->ranges[i].length;
 		if (r->o->lost)
 			r->o->lost(r->o->arg, &r->ranges[i]);
+	}
 }
 
 /* What a check finds afterwards goes to the caller. */
@@ -338,7 +331,6 @@ static int round_of(struct repair *r, bool *more)
 		return rc;
 	*more = r->full && r->edits.count && !r->o->dry_run;
 	if (r->edits.count || r->edits.bytes != r->edits.old_bytes) {
-		r->result->lost_bytes += r->lost_bytes;
 		rc = r->o->dry_run ? 0 : write_edits(r);
 		if (!rc)
 			tell(r);

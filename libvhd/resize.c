@@ -175,12 +175,13 @@ static int hide(struct resize *r)
 /* Zeros that an interrupted run put behind the disk's end. */
 static int drop_spare(struct resize *r)
 {
-	uint64_t first = number_div_up(r->old, r->m.img->header.block_size);
-	int rc = grow_check_spare(r->m.img, r->old, r->err);
+	struct vhd_image *img = r->m.img;
+	uint64_t first = number_div_up(r->old, img->header.block_size), zeros;
+	int rc = grow_check_spare(img, r->old, &zeros, r->err);
 
-	if (!rc && first < r->m.img->blocks)
-		rc = image_free(r->m.img, (uint32_t)first, (uint32_t)(r->m.img->blocks - first),
-				r->err);
+	if (rc < 0 || !zeros)
+		return rc;
+	rc = image_free(img, (uint32_t)first, (uint32_t)(img->blocks - first), r->err);
 	return rc < 0 ? rc : mover_commit(&r->m);
 }
 

@@ -4,22 +4,27 @@
 #include "grow.h"
 #include "resize-cut.h"
 
-/* Up to where zeros were left behind @from: @from itself where something else is there, which stays. */
-static int find_left(struct mover *m, uint64_t from, uint64_t *to)
+/* How many zeros were left behind @from, up to @to: @from itself where something else is there,
+ * which stays. */
+static int find_left(struct mover *m, uint64_t from, uint64_t *to, uint64_t *count)
 {
 	struct vhd_image *img = m->img;
 	uint64_t size = img->size, all = (uint64_t)img->header.max_entries * img->header.block_size;
 	int rc;
 
 	*to = from;
+	*count = 0;
 	if (all <= from)
 		return 0;
 	image_grow(img, all);
-	rc = grow_check_spare(img, from, m->err);
+	rc = grow_check_spare(img, from, count, m->err);
 	image_grow(img, size);
-	if (!rc)
+	if (!rc && *count)
 		*to = all;
-	return rc == -VHD_E_BAT_ENTRY ? 0 : rc;
+	if (rc != -VHD_E_BAT_ENTRY)
+		return rc;
+	*count = 0;
+	return 0;
 }
 
 static int free_up_to(struct mover *m, uint64_t to, uint64_t *freed)
@@ -39,10 +44,17 @@ static int free_up_to(struct mover *m, uint64_t to, uint64_t *freed)
 
 int sweep_behind(struct mover *m, uint64_t old, uint64_t *freed)
 {
-	uint64_t to;
-	int rc = find_left(m, old, &to);
+	uint64_t to, count;
+	int rc = find_left(m, old, &to, &count);
 
 	if (rc < 0)
 		return rc;
 	return to > m->img->size ? free_up_to(m, to, freed) : mover_begin(m, 0);
+}
+
+int sweep_count(struct mover *m, uint64_t *count)
+{
+	uint64_t to;
+
+	return find_left(m, m->img->size, &to, count);
 }

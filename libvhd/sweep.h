@@ -10,4 +10,7 @@
  * in its final shape again, and mover_reopen is next if more is to be done. */
 VHD_MUST int sweep_behind(struct mover *m, uint64_t old, uint64_t *freed);
 
+/* How many blocks would go behind where the disk ends now?  Zero: there is nothing to sweep. */
+VHD_MUST int sweep_count(struct mover *m, uint64_t *count);
+
 #endif

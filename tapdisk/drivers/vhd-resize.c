@@ -62,19 +62,18 @@ static void resized(struct map_req *req)
 
 /* What is new reads as zero: the parent's data behind the old end does not, nor what the map clears
  * in a block that is encrypted. */
-static int refuse_to_show(const struct vhd_disk *d, uint64_t bytes, struct vhd_error *err)
+static int refuse_to_show(const struct vhd_disk *d, struct vhd_error *err)
 {
 	const struct vhd_layer *parent = d->depth > 1 ? d->layers[1] : NULL;
 
-	if (bytes > d->disk.size && parent && parent->size_sectors > d->disk.size / VHD_SECTOR)
+	if (parent && parent->size_sectors > d->disk.size / VHD_SECTOR)
 		return error_set(
 			err, -VHD_E_UNSUPPORTED,
 			"cannot resize '%s' while it runs: its parent is larger, and what "
 			"that has behind the end of the disk would come to light; vhd-util "
 			"resize hides it, when the disk is closed",
 			d->path);
-	if (bytes > d->disk.size && vhd_leaf(d)->crypt &&
-	    d->disk.size % vhd_leaf(d)->img->header.block_size)
+	if (vhd_leaf(d)->crypt && d->disk.size % vhd_leaf(d)->img->header.block_size)
 		return error_set(err, -VHD_E_ENCRYPTED,
 				 "cannot resize '%s': it is encrypted, and its last block is not "
 				 "whole; copy it to a larger image",
@@ -122,7 +121,7 @@ static int refuse(const struct vhd_disk *d, uint64_t bytes, struct vhd_error *er
 			"room offline with vhd-util resize",
 			d->path,
 			(unsigned long long)img->header.max_entries * img->header.block_size);
-	return refuse_to_show(d, bytes, err);
+	return bytes > d->disk.size ? refuse_to_show(d, err) : 0;
 }
 
 void vhd_disk_resize(struct disk *disk, uint64_t bytes,

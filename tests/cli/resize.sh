@@ -161,6 +161,13 @@ for how in compact repair; do
 	check_status 0 "$U" resize left2.vhd --size 32M
 done
 
+for dry in '' --dry-run; do # which says how many
+	cp left.vhd left2.vhd
+	check_status 0 "$U" compact $dry left2.vhd --json
+	python3 -c 'import json; print(*map(json.load(open(".out")).get, ("dropped_blocks", "file_after")))' >"said$dry"
+done
+cmp said said--dry-run || fail "a dry run of compact said $(cat said--dry-run), not $(cat said)"
+
 # journals: relative, made, existing; never an image
 mkdir sub
 (cd sub && "$U" resize -n ../c.vhd -s 3100 -j jrn) || fail "with a journal"

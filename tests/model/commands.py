@@ -4,8 +4,9 @@ plain model of each disk
 
 Every image of the chain has contents of its own in the model.  A command changes one of them as it
 says and leaves all others as they are; a command that is killed leaves the old contents or, once it
-was run again, the new, and so does one whose disk is full.  After each the leaf is compared with the model by libvhd and by the
-independent reader, and `check` finds nothing; in the end every image is looked at.
+was run again, the new, and so does one whose disk is full.  After each the leaf is compared with the
+model by libvhd and by the independent reader, and `check` finds nothing; in the end every image is
+looked at.
 """
 import os, random, shutil, signal, subprocess, sys, tempfile, time
 
