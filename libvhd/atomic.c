@@ -224,6 +224,22 @@ int atomic_begin_named(const char *path, char *temp, unsigned flags, struct atom
 	return rc;
 }
 
+int atomic_rename(struct atomic *a, char *temp, struct vhd_error *err)
+{
+	int rc = io_sync(a->io);
+
+	if (!rc && rename(a->temp, temp) < 0)
+		rc = -errno;
+	if (rc < 0) {
+		free(temp);
+		return error_system(err, rc, "create", a->path);
+	}
+	free(a->temp);
+	a->temp = temp;
+	rc = io_file_sync_directory(temp);
+	return rc < 0 ? error_system(err, rc, "sync the directory of", a->path) : 0;
+}
+
 void atomic_keep(struct atomic *a)
 {
 	io_close(steal_ptr(&a->io));

@@ -38,6 +38,9 @@ VHD_MUST int atomic_begin(const char *path, unsigned flags, struct atomic *out,
  * one: it may be there already, and is opened as it is, locked.  -VHD_E_NOT_FILE for devices. */
 VHD_MUST int atomic_begin_named(const char *path, char *temp, unsigned flags, struct atomic *out,
 				struct vhd_error *err);
+/* What was written so far is durable, and the temporary file is called @temp (passes to @a, whatever
+ * is returned), durably: what had that name is gone.  On failure it has one of the two names. */
+VHD_MUST int atomic_rename(struct atomic *a, char *temp, struct vhd_error *err);
 /* As atomic_abort, but the temporary file stays. */
 void atomic_keep(struct atomic *a);
 

@@ -1,8 +1,11 @@
 /* delta-apply.c - a delta becomes a child of its parent here
  *
- *   .NAME.delta: what has arrived ─► whole and right ─► linked to the parent ─► synced ─► NAME
+ *   .NAME.delta: what has arrived ─► whole and right: .NAME.delta.whole ─► linked to the parent ─►
+ *   synced ─► NAME
  *
- * What was cut off stays under its own name, to be gone on with; what is corrupted goes.
+ * What was cut off stays under its own name, to be gone on with; what is corrupted goes.  Linked, its
+ * end and header are no more what was sent: so it has another name first, by which one knows that
+ * it is right, and that linking may be all that is missing.  To link it again does no harm.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,6 +16,7 @@
 
 #include "atomic.h"
 #include "base/cleanup.h"
+#include "base/number.h"
 #include "chain.h"
 #include "delta.h"
 #include "error.h"
@@ -31,6 +35,8 @@ struct apply {
 	struct vhd_chain *parent; /* nobody writes to it */
 	struct stream *in;
 	struct atomic target;
+	bool whole;	       /* all of it has arrived, and is right */
+	struct vhd_image *img; /* that is */
 	struct vhd_apply_result *result;
 	struct vhd_error *err;
 };
@@ -129,24 +135,36 @@ static int link_child(struct apply *a, struct vhd_image *img)
 	return rc;
 }
 
-/* What has arrived, whole and right, gets its parent here. */
-static int make_child(struct apply *a)
+static int open_image(struct apply *a)
 {
 	const struct vhd_image *parent = a->parent->images[0];
-	struct vhd_image *img;
-	int rc = image_open(a->target.io, 0, &img, a->err);
+	int rc = image_open(a->target.io, 0, &a->img, a->err);
 
 	if (rc < 0)
 		return rc;
-	if (image_is_encrypted(parent) && !image_is_encrypted(img))
+	if (image_is_encrypted(parent) && !image_is_encrypted(a->img))
 		rc = error_set(
 			a->err, -VHD_E_KEY,
 			"cannot apply '%s': '%s' is encrypted, and what the delta has is not",
 			a->source, parent->io->name);
-	else
-		rc = link_child(a, img);
-	img->io = NULL; /* the target's */
-	image_close(img);
+	return rc;
+}
+
+static void close_image(struct apply *a)
+{
+	if (a->img)
+		a->img->io = NULL; /* the target's */
+	image_close(steal_ptr(&a->img));
+}
+
+/* All has arrived, and is right. */
+static int call_whole(struct apply *a)
+{
+	char *name = delta_whole(a->path);
+	int rc = name ? atomic_rename(&a->target, name, a->err) :
+			error_system(a->err, -ENOMEM, "apply", a->source);
+
+	a->whole = !rc;
 	return rc;
 }
 
@@ -155,12 +173,12 @@ static int make_child(struct apply *a)
 /* Is what is there of no use to go on with? */
 static bool is_useless(int rc)
 {
-	return rc == -VHD_E_DELTA || rc == -VHD_E_PARENT_ID;
+	return rc == -VHD_E_DELTA || rc == -VHD_E_PARENT_ID || rc == -VHD_E_KEY;
 }
 
-static int begin(struct apply *a, uint64_t *have)
+/* The file @temp (passes) that has arrived, or a new one. */
+static int open_target(struct apply *a, char *temp, uint64_t *have)
 {
-	char *temp = delta_partial(a->path);
 	int rc;
 
 	*have = 0;
@@ -170,20 +188,117 @@ static int begin(struct apply *a, uint64_t *have)
 	if (rc < 0)
 		return rc;
 	rc = io_size(a->target.io, have);
-	if (!rc && (!a->o->resume || *have < VHD_FOOTER_BYTES)) {
-		*have = 0;
-		rc = io_truncate(a->target.io, 0);
-	}
 	if (rc < 0) {
 		atomic_keep(&a->target);
-		return error_system(a->err, rc, "write", a->path);
+		return error_system(a->err, rc, "read", a->path);
 	}
 	return 0;
 }
 
-static int apply(struct apply *a)
+/* Something is there that was not linked any more: it is gone on with, or goes. */
+static int begin_whole(struct apply *a)
+{
+	CLEANUP_FREE char *temp = delta_whole(a->path);
+	uint64_t have;
+	int rc;
+
+	if (temp && access(temp, F_OK) < 0)
+		return 0;
+	rc = open_target(a, steal_ptr(&temp), &have);
+	a->whole = !rc && have && a->o->resume;
+	if (!rc && !a->whole)
+		atomic_abort(&a->target);
+	return rc;
+}
+
+static int begin(struct apply *a, uint64_t *have)
+{
+	int rc = open_target(a, delta_partial(a->path), have);
+
+	if (!rc && (!a->o->resume || *have < VHD_FOOTER_BYTES)) {
+		*have = 0;
+		rc = io_truncate(a->target.io, 0);
+		if (rc < 0) {
+			atomic_keep(&a->target);
+			error_system(a->err, rc, "write", a->path);
+		}
+	}
+	return rc;
+}
+
+/* The last sector of what is still sent, *got bytes of it; the rest of it is known. */
+static int read_tail(struct apply *a, uint8_t tail[VHD_FOOTER_BYTES], size_t *got)
+{
+	uint8_t buf[16 * VHD_FOOTER_BYTES];
+	int n;
+
+	*got = 0;
+	while ((n = stream_read(a->in, buf, sizeof(buf), a->err)) > 0) {
+		size_t last = number_min((size_t)n, VHD_FOOTER_BYTES);
+		size_t kept = number_min(*got, VHD_FOOTER_BYTES - last);
+
+		memmove(tail, tail + *got - kept, kept);
+		memcpy(tail + kept, buf + (size_t)n - last, last);
+		*got = kept + last;
+	}
+	return n;
+}
+
+/* Is what is there whole the delta that is sent?  Nothing of it need come any more; what does ends
+ * with its footer. */
+static int receive_whole(struct apply *a)
+{
+	uint8_t footer[VHD_FOOTER_BYTES], tail[VHD_FOOTER_BYTES];
+	size_t got = 0;
+	int rc = open_image(a);
+
+	if (error_is_vhd(rc) && rc != -VHD_E_KEY)
+		return error_set(a->err, -VHD_E_DELTA,
+				 "cannot apply '%s': what has arrived for '%s' is damaged; have it "
+				 "sent again",
+				 a->source, a->path);
+	if (!rc)
+		rc = delta_length(a->img, a->path, a->parent->images[0]->footer.uuid, footer,
+				  &a->result->bytes, a->err);
+	a->result->resumed_bytes = a->result->bytes;
+	if (!rc)
+		rc = read_tail(a, tail, &got);
+	if (rc < 0)
+		return rc;
+	if (!memcmp(tail, footer + sizeof(footer) - got, got))
+		return 0;
+	return error_set(a->err, -VHD_E_TRUNCATED,
+			 "'%s' does not end as the delta does that has arrived for '%s': if it was "
+			 "cut off, go on with --resume; if it is another one, apply it without",
+			 a->source, a->path);
+}
+
+static int receive_rest(struct apply *a)
 {
 	uint64_t have;
+	int rc = begin(a, &have);
+
+	if (!rc)
+		rc = receive(a, a->target.io, have, false);
+	if (!rc)
+		rc = open_image(a);
+	return rc ? rc : call_whole(a);
+}
+
+static int get_child(struct apply *a)
+{
+	int rc = begin_whole(a);
+
+	if (!rc)
+		rc = a->whole ? receive_whole(a) : receive_rest(a);
+	if (!rc)
+		rc = link_child(a, a->img);
+	close_image(a);
+	return rc;
+}
+
+static int apply(struct apply *a)
+{
 	int rc = open_parent(a);
 
 	if (!rc)
@@ -192,21 +307,13 @@ static int apply(struct apply *a)
 		return rc;
 	if (a->o->dry_run)
 		return receive_dry(a);
-	rc = begin(a, &have);
-	if (rc < 0)
-		return rc;
-	rc = receive(a, a->target.io, have, false);
-	if (rc < 0) {
-		if (is_useless(rc) || !a->result->bytes)
-			atomic_abort(&a->target);
-		else
-			atomic_keep(&a->target);
-		return rc;
-	}
-	rc = make_child(a);
+	rc = get_child(a);
 	if (!rc)
 		return atomic_commit(&a->target, true, a->err);
-	atomic_abort(&a->target); /* its end is no more what it was */
+	if (is_useless(rc) || (!a->whole && !a->result->bytes))
+		atomic_abort(&a->target);
+	else
+		atomic_keep(&a->target);
 	return rc;
 }
 
@@ -230,14 +337,37 @@ int vhd_delta_apply(const char *source, const char *parent, const char *path,
 	return rc;
 }
 
+/* Of a file that is whole the length that it had when it arrived. */
+static int whole_arrived(const char *path, const char *whole, uint64_t *bytes,
+			 struct vhd_error *err)
+{
+	uint8_t footer[VHD_FOOTER_BYTES];
+	struct vhd_image *img;
+	struct vhd_io *io;
+	int rc = io_file_open(whole, 0, &io, err);
+
+	if (rc < 0)
+		return rc;
+	rc = image_open(io, IMAGE_PEEK, &img, err);
+	if (rc < 0) {
+		io_close(io);
+		return rc;
+	}
+	rc = delta_length(img, path, NULL, footer, bytes, err);
+	image_close(img);
+	return rc;
+}
+
 int vhd_delta_arrived(const char *path, uint64_t *bytes, struct vhd_error *err)
 {
-	CLEANUP_FREE char *temp = delta_partial(path);
+	CLEANUP_FREE char *temp = delta_partial(path), *whole = delta_whole(path);
 	struct stat st;
 
 	*bytes = 0;
-	if (!temp)
+	if (!temp || !whole)
 		return error_system(err, -ENOMEM, "examine", path);
+	if (!access(whole, F_OK))
+		return whole_arrived(path, whole, bytes, err);
 	if (lstat(temp, &st) < 0)
 		return errno == ENOENT ? 0 : error_system(err, -errno, "examine", temp);
 	if (S_ISREG(st.st_mode) && st.st_size >= (off_t)VHD_FOOTER_BYTES)

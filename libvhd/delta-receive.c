@@ -15,6 +15,7 @@
 #include "base/number.h"
 #include "delta.h"
 #include "error.h"
+#include "image.h"
 #include "zeros.h"
 
 #define PIECE_BYTES (1u << 20)
@@ -148,6 +149,21 @@ static int plan_layout(struct receiver *x)
 	return 0;
 }
 
+static int judge_layout(struct receiver *x)
+{
+	const struct delta_receive *r = x->r;
+	int rc = plan_layout(x);
+
+	if (rc < 0)
+		return rc;
+	if (r->parent_id && memcmp(r->parent_id, r->header.parent_uuid, VHD_UUID_BYTES) != 0)
+		return error_set(x->err, -VHD_E_PARENT_ID,
+				 "cannot apply '%s': it belongs to another parent (the id in it is "
+				 "not the one of the image given)",
+				 r->name);
+	return 0;
+}
+
 static int judge_head(struct receiver *x)
 {
 	struct delta_receive *r = x->r;
@@ -159,15 +175,7 @@ static int judge_head(struct receiver *x)
 	if (footer_decode(raw, &r->footer, NULL) < 0 ||
 	    header_decode(raw + VHD_FOOTER_BYTES, &r->header, NULL) < 0)
 		return corrupted(x, "it does not begin like a delta, or was corrupted");
-	rc = plan_layout(x);
-	if (rc < 0)
-		return rc;
-	if (r->parent_id && memcmp(r->parent_id, r->header.parent_uuid, VHD_UUID_BYTES) != 0)
-		return error_set(x->err, -VHD_E_PARENT_ID,
-				 "cannot apply '%s': it belongs to another parent (the id in it is "
-				 "not the one of the image given)",
-				 r->name);
-	return 0;
+	return judge_layout(x);
 }
 
 /* Each block follows the one before.  Where the last ends: *end. */
@@ -286,5 +294,29 @@ int delta_receive(struct delta_receive *r, struct vhd_error *err)
 		return error_system(err, rc, "apply", r->name);
 	rc = receive(&x);
 	sha256_drop(&x.hash);
+	return rc;
+}
+
+int delta_length(struct vhd_image *img, const char *name, const uint8_t *parent_id,
+		 uint8_t footer[VHD_FOOTER_BYTES], uint64_t *bytes, struct vhd_error *err)
+{
+	struct delta_receive r = { .io = img->io, .name = name, .parent_id = parent_id };
+	CLEANUP_FREE uint8_t *buf = malloc(PIECE_BYTES);
+	struct receiver x = { .r = &r, .buf = buf, .err = err };
+	uint64_t end = 0;
+	int rc;
+
+	*bytes = 0;
+	if (!buf)
+		return error_system(err, -ENOMEM, "apply", name);
+	r.header = img->header;
+	r.footer = img->footer;
+	r.footer.data_offset = VHD_FOOTER_BYTES;
+	footer_encode(&r.footer, footer);
+	rc = judge_layout(&x);
+	if (!rc)
+		rc = judge_table(&x, &end);
+	if (!rc)
+		*bytes = delta_bytes(end);
 	return rc;
 }

@@ -7,7 +7,7 @@
 #include "base/endian.h"
 #include "path.h"
 
-#define NAME_KEPT 240 /* bytes of the name, so that what is added fits, too */
+#define NAME_KEPT 235 /* bytes of the name, so that what is added fits, too */
 
 void delta_record_encode(uint64_t length, const uint8_t hash[SHA256_BYTES],
 			 uint8_t raw[DELTA_RECORD_BYTES])
@@ -28,12 +28,23 @@ bool delta_record_is(const uint8_t raw[DELTA_RECORD_BYTES], uint64_t length,
 	return !memcmp(raw, wanted, sizeof(wanted));
 }
 
-char *delta_partial(const char *path)
+static char *beside(const char *path, const char *suffix)
 {
 	const char *name = path_base_name(path);
 	char *out;
 
-	return asprintf(&out, "%.*s.%.*s.delta", (int)(name - path), path, NAME_KEPT, name) < 0 ?
+	return asprintf(&out, "%.*s.%.*s.%s", (int)(name - path), path, NAME_KEPT, name, suffix) <
+			       0 ?
 		       NULL :
 		       out;
+}
+
+char *delta_partial(const char *path)
+{
+	return beside(path, "delta");
+}
+
+char *delta_whole(const char *path)
+{
+	return beside(path, "delta.whole");
 }

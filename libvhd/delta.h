@@ -19,6 +19,8 @@
 #include "sha256.h"
 #include "stream.h"
 
+struct vhd_image;
+
 /* The record.  Reserved bytes are zero. */
 #define DELTA_COOKIE	   "vhddelta"
 #define DELTA_RECORD_BYTES 512u
@@ -65,7 +67,15 @@ struct delta_receive {
  * VHD_E_PARENT_ID, VHD_E_CANCELLED, and those of reading and writing. */
 VHD_MUST int delta_receive(struct delta_receive *r, struct vhd_error *err);
 
-/* Where the part of @path that has arrived is kept: ".NAME.delta" beside it.  The caller's. */
+/* The delta that @img was, or is: how long it was when it arrived, and its footer then; since, it may
+ * have got a parent.  Unless @parent_id is NULL it must be a child of that image.
+ * Errors: VHD_E_DELTA (it is another image), VHD_E_PARENT_ID, and those of reading. */
+VHD_MUST int delta_length(struct vhd_image *img, const char *name, const uint8_t *parent_id,
+			  uint8_t footer[VHD_FOOTER_BYTES], uint64_t *bytes, struct vhd_error *err);
+
+/* Where the part of @path that has arrived is kept: ".NAME.delta" beside it; and, from when it is
+ * whole and right until it is linked, ".NAME.delta.whole".  The caller's. */
 char *delta_partial(const char *path);
+char *delta_whole(const char *path);
 
 #endif

@@ -121,6 +121,45 @@ for f in base.vhd leaf.vhd /dev/null "$root/README.md"; do
 	check_status 117 "$U" delta apply "$f" there/base.vhd there/new.vhd
 done
 rm -f there/.new.vhd.delta
+# whole and right, but not linked: nothing need come any more, whatever comes is looked at
+whole=there/.new.vhd.delta.whole
+cp piped $whole
+check_out "$size" "$U" delta arrived there/new.vhd
+check_status 117 "$U" delta apply - there/base.vhd there/new.vhd --resume < <(head -c 100000 piped)
+check_err 'does not end as the delta does'
+check_out "$size" "$U" delta arrived there/new.vhd
+"$U" delta create base.vhd leaf.vhd --skip "$size" | "$U" delta apply - there/base.vhd there/new.vhd --resume ||
+	fail "nothing but the link"
+right there/new.vhd
+check_status 0 "$U" check there/new.vhd
+rm there/new.vhd
+tail -c 100 piped >piped.100 && tail -c 70000 piped >piped.70000 || fail tail
+for rest in piped piped.100 piped.70000; do
+	cp piped $whole
+	check_status 0 "$U" delta apply "$rest" there/base.vhd there/new.vhd --resume --json
+	python3 -c 'import json, sys; o = json.load(open(".out")); assert o["bytes"] == o["resumed_bytes"] == int(sys.argv[1]), o' \
+		"$size" || fail "what is told: $(cat .out)"
+	right there/new.vhd
+	[ ! -e $whole ] || fail "it stays"
+	rm there/new.vhd
+done
+cp leaf.vhd $whole
+check_status 117 "$U" delta apply piped there/base.vhd there/new.vhd --resume
+[ ! -e $whole ] || fail "what is of no use is kept"
+echo nothing >$whole
+check_status 117 "$U" delta apply piped there/base.vhd there/new.vhd --resume
+[ ! -e $whole ] || fail "what is of no use is kept"
+echo nothing >$whole
+check_status 0 "$U" delta apply piped there/base.vhd there/new.vhd
+[ ! -e $whole ] || fail "it stays"
+right there/new.vhd
+rm there/new.vhd
+: >victim
+ln -s ../victim $whole
+check_status 40 "$U" delta apply piped there/base.vhd there/new.vhd --resume
+[ ! -s victim ] || fail "written through a link"
+rm $whole
+
 # a resumed transfer of another delta
 check_status 117 "$U" delta apply - there/base.vhd there/new.vhd < <(head -c 200000 piped)
 noise 512 | "$U" write leaf.vhd --offset 21000000
