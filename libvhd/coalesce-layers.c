@@ -211,6 +211,23 @@ static void warn_of_hidden(const struct coalesce_layers *l, const struct vhd_pro
 	}
 }
 
+/* A target without room is as large as before, for all that has the child's place next. */
+static void warn_of_size(const struct coalesce_layers *l, const struct vhd_progress *progress)
+{
+	const struct vhd_image *target = coalesce_layers_target(l), *child = l->images[0];
+	struct vhd_error warning;
+
+	if (l->grow_from || child->size <= target->size)
+		return;
+	error_set(
+		&warning, -VHD_E_RANGE,
+		"'%s' stays a disk of %llu bytes, as it has no room for the %llu of '%s'; vhd-util "
+		"resize makes it as large",
+		target->io->name, (unsigned long long)target->size, (unsigned long long)child->size,
+		child->io->name);
+	progress->warn(progress->arg, &warning);
+}
+
 /* The target is put right; of the sources one is told. */
 static void warn(const struct coalesce_layers *l, const struct vhd_progress *progress)
 {
@@ -219,6 +236,7 @@ static void warn(const struct coalesce_layers *l, const struct vhd_progress *pro
 	if (!progress->warn)
 		return;
 	warn_of_hidden(l, progress);
+	warn_of_size(l, progress);
 	for (unsigned i = 0; i < l->target; i++)
 		if (image_warning(l->images[i], &warning)) {
 			progress->warn(progress->arg, &warning);

@@ -17,6 +17,7 @@
 #include "image-private.h"
 #include "io-file.h"
 #include "lock.h"
+#include "merging.h"
 #include "relink-parent.h"
 #include "relink.h"
 #include "revert.h"
@@ -87,6 +88,10 @@ static int prepare(struct modify *m, struct vhd_error *err)
 	/* ORDER 14: a merge that goes on begins at its cursor; what it wrote before must still be there */
 	if (!rc && m->o->zero)
 		rc = coalesce_state_refuse_top(m->img->io, m->img->footer.uuid, m->path, err);
+	if (!rc && m->o->zero)
+		rc = merging_refuse(m->img, &m->o->parents, "drop the data of", err);
+	else if (!rc && m->o->parent)
+		rc = merging_refuse(m->img, &m->o->parents, "change the parent of", err);
 	if (rc < 0 || m->o->dry_run)
 		return rc;
 	if (!m->beside)

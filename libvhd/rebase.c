@@ -14,6 +14,7 @@
 #include "differ.h"
 #include "error.h"
 #include "image-private.h"
+#include "merging.h"
 #include "relink-parent.h"
 #include "relink.h"
 
@@ -171,6 +172,9 @@ static int rebase(struct rebase *r, struct vhd_error *err)
 				 "cannot rebase '%s': it has no parent; a child is made with "
 				 "vhd-util snapshot",
 				 r->path);
+	rc = merging_refuse(leaf, &o->parents, "rebase", err);
+	if (rc < 0)
+		return rc;
 	rc = adopt_open(r->path, leaf, o->parent, o->raw_parent ? ADOPT_RAW : 0, &o->parents,
 			&r->parent, err);
 	if (rc < 0)

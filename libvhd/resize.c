@@ -22,6 +22,7 @@
 #include "grow.h"
 #include "journal-note.h"
 #include "journal.h"
+#include "merging.h"
 #include "plan.h"
 #include "resize-cut.h"
 #include "resize-fixed.h"
@@ -279,6 +280,7 @@ static int smaller(struct resize *r)
 static int plan(struct resize *r)
 {
 	struct vhd_image *img = r->m.img;
+	int rc;
 
 	r->old = img->size;
 	r->result->old_size = r->old;
@@ -293,6 +295,9 @@ static int plan(struct resize *r)
 		return error_set(r->err, -VHD_E_ARGUMENT,
 				 "cannot make '%s' smaller in place (-f): leave that option out",
 				 img->io->name);
+	rc = merging_refuse(img, &r->o->parents, "cut the end off", r->err);
+	if (rc < 0)
+		return rc;
 	return r->o->cut_data ? 0 : cut_check(&r->m, r->o->size, &r->o->parents);
 }
 

@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "batmap.h"
+#include "coalesce-state.h"
 #include "confine.h"
 #include "error.h"
 #include "image.h"
@@ -111,6 +112,23 @@ static int examine(struct salvage *s, struct vhd_io *io)
 	return failed(s, rc);
 }
 
+/* What it has then is neither what it had nor what the child has. */
+static int refuse_half_merged(struct salvage *s)
+{
+	struct coalesce_state state = COALESCE_STATE_NONE;
+	int rc = coalesce_state_find(s->io, s->c.footer.uuid, &state, s->err);
+
+	if (rc > 0)
+		rc = error_set(
+			s->err, -VHD_E_COALESCING,
+			"cannot salvage '%s': data of '%s' is half merged into it; finish with: "
+			"vhd-util coalesce -n '%s'; if that image is lost, remove '%s', and the "
+			"mix is salvaged",
+			s->source, state.child, state.child, state.path);
+	coalesce_state_release(&state);
+	return rc;
+}
+
 /* Is there enough to go by? */
 static int admit(struct salvage *s)
 {
@@ -134,7 +152,7 @@ static int admit(struct salvage *s)
 				 "cannot salvage '%s': nothing says where its blocks belong: %s",
 				 s->source,
 				 s->finding[0] ? s->finding : "its block table cannot be read");
-	return 0;
+	return refuse_half_merged(s);
 }
 
 static int load_source(struct salvage *s)

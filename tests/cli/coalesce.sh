@@ -90,6 +90,46 @@ check_status 0 "$U" compare kb.vhd kwant.raw
 check_status 0 "$U" check kb.vhd -b
 rm -f kwant.raw kc.vhd kb.vhd
 
+# what a merge that was begun needs to be finished stays: above, and what it was merged into is no image
+# of its own (a note as coalesce makes it first, before anything is written)
+note() { # TARGET CHILD
+	python3 - "$1" "$2" "$("$U" info "$1" --json)" "$("$U" info "$2" --json)" <<-'END'
+		import json, os, sys, zlib
+		target, child = (json.loads(text)["id"].replace("-", "") for text in sys.argv[3:])
+		head = f"vhd-util coalesce 1\ntarget {target}\nchild {child}\nsources {0:016x}\ncursor {0:020}\nmerged {0:020}\ncheck "
+		head += f"{zlib.crc32(head.encode()):08x}\n"
+		open(sys.argv[1] + ".coalesce", "w").write(f"{head:511}\n{os.path.realpath(sys.argv[2])}\n")
+	END
+}
+"$U" create -n hb.vhd -s 32 && "$U" create -n elsewhere.vhd -s 32 && put hb.vhd 0 9000000
+"$U" snapshot -n hc.vhd -p hb.vhd && put hc.vhd 4000000 9000000
+"$U" snapshot -n hd.vhd -p hc.vhd && put hd.vhd 7000000 90000
+for image in hb hc hd; do "$U" convert $image.vhd $image.want || fail convert; done
+note hb.vhd hc.vhd || fail note
+for image in hc.vhd hd.vhd; do
+	cp $image aside/h
+	for dry in '' --dry-run; do
+		check_status 16 "$U" modify -n $image -z $dry
+		check_err "coalesce -n '$T/hc.vhd'"
+		check_status 16 "$U" modify $image -p elsewhere.vhd $dry
+		check_status 16 "$U" rebase $image elsewhere.vhd $dry
+		check_status 16 "$U" rebase --unsafe $image elsewhere.vhd $dry
+		check_status 16 "$U" resize $image --size 16M --cut-data $dry
+	done
+	cmp $image aside/h || fail "$image changed"
+done
+check_status 16 "$U" salvage hb.vhd saved.vhd
+check_err 'half merged'
+[ ! -e saved.vhd ] || fail "a mix was salvaged"
+check_status 0 "$U" compare hd.vhd hd.want
+check_status 0 "$U" coalesce hc.vhd
+check_status 0 "$U" compare hb.vhd hc.want
+check_status 0 "$U" modify -n hc.vhd -z
+check_status 0 "$U" compare hd.vhd hd.want
+check_status 0 "$U" rebase hd.vhd elsewhere.vhd
+check_status 0 "$U" compare hd.vhd hd.want
+check_status 0 "$U" salvage hb.vhd saved.vhd
+
 # full disk
 if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=3m none small 2>/dev/null; then
 	at_exit "umount '$T/small'"
@@ -114,4 +154,13 @@ yes no | head -c 4096 | "$U" write small.vhd --offset 0 || fail write
 check_status 0 "$U" coalesce small.vhd
 grep -q 'warning: .*small.vhd.* ends at byte 33554432 .* use rebase' .err || fail "not said: $(cat .err)"
 "$U" rebase large.vhd under.vhd && "$U" compare large.vhd large.raw || fail "rebase shows what was hidden"
+
+# a parent without room for a larger child that has nothing there keeps its size, and that is said
+"$U" create -n tight.vhd -s 16 && "$U" snapshot -n grown.vhd -p tight.vhd && "$U" resize -n grown.vhd -s 64 || fail make
+yes more | head -c 9000 | "$U" write grown.vhd --offset 3M && "$U" convert grown.vhd grown.raw || fail write
+check_status 0 "$U" coalesce grown.vhd
+grep -q 'warning: .*tight.vhd.* stays a disk of 16777216 bytes' .err || fail "not said: $(cat .err)"
+check_out 16 "$U" query -n tight.vhd -v
+"$U" compare grown.vhd grown.raw || fail "the child changed"
+"$U" resize tight.vhd --size 64M && "$U" compare tight.vhd grown.raw || fail "the parent, enlarged"
 exit 0
