@@ -26,7 +26,7 @@ check_status 0 "$U" create -n room.vhd -s 64 -S 128
 "$U" convert room.vhd room.raw || fail "convert"
 for delay in 0 0.01 0.02 0.04; do
 	cp room.vhd cut.vhd
-	"$U" resize -n cut.vhd -s 8192 -j cut.journal >/dev/null 2>&1 &
+	"$U" resize -n cut.vhd -s 1024 -j cut.journal >/dev/null 2>&1 &
 	pid=$!
 	sleep $delay
 	kill -9 $pid 2>/dev/null

@@ -36,4 +36,11 @@ static inline unsigned long long suite_seed(unsigned long long seed)
 	return seed;
 }
 
+/* QUICK of the environment: of what is tried everywhere one of @n places is enough, as for a build
+ * with sanitizers, which comes after one without. */
+static inline unsigned suite_stride(unsigned n)
+{
+	return getenv("QUICK") ? n : 1;
+}
+
 #endif

@@ -436,57 +436,6 @@ END_TEST
 
 /* ── events that are near ── */
 
-#define US UINT64_C(1000)
-
-/* @count rounds, of which one takes @sleeps_ns or @looks_ns, its event in the middle.  Returns how many
- * of them looked. */
-static unsigned rounds(struct spin *spin, unsigned count, uint64_t sleeps_ns, uint64_t looks_ns)
-{
-	static uint64_t now_ns = 1;
-	unsigned looked = 0;
-
-	while (count-- > 0) {
-		uint64_t took_ns, at_ns;
-		bool looks;
-
-		spin_expect(spin, now_ns);
-		looks = spin_goes_on(spin, now_ns);
-		took_ns = looks ? looks_ns : sleeps_ns;
-		looked += looks;
-		for (at_ns = 0; at_ns < took_ns / 2; at_ns += US) /* S1 */
-			ck_assert_int_eq(spin_goes_on(spin, now_ns + at_ns),
-					 looks && at_ns < spin->max_ns);
-		spin_event(spin);
-		ck_assert(!spin_goes_on(spin, now_ns + at_ns));
-		now_ns += took_ns;
-	}
-	return looked;
-}
-
-START_TEST(looking_follows_experience)
-{
-	const unsigned all = SPIN_PHASES * SPIN_ROUNDS;
-	struct spin spin = { .max_ns = 50 * US };
-
-	ck_assert(!spin_goes_on(&spin, 1)); /* nothing expected */
-	/* it pays */
-	rounds(&spin, 3 * SPIN_ROUNDS, 60 * US, 40 * US);
-	ck_assert_uint_ge(rounds(&spin, all, 60 * US, 40 * US), all - 2 * SPIN_ROUNDS);
-	/* no longer: another trial finds that out; then only trials look (S2) */
-	rounds(&spin, all, 40 * US, 60 * US);
-	ck_assert_uint_le(rounds(&spin, all, 40 * US, 60 * US), 2 * SPIN_ROUNDS);
-	/* nor where it makes no difference, nor where events are late */
-	ck_assert_uint_le(rounds(&spin, all, 40 * US, 39 * US), 2 * SPIN_ROUNDS);
-	ck_assert_uint_le(rounds(&spin, all, 900 * US, 700 * US), 2 * SPIN_ROUNDS);
-	/* and again */
-	rounds(&spin, all + SPIN_ROUNDS, 60 * US, 40 * US);
-	ck_assert_uint_ge(rounds(&spin, all, 60 * US, 40 * US), all - 2 * SPIN_ROUNDS);
-	/* never */
-	spin = (struct spin){ .max_ns = 0 };
-	ck_assert_uint_eq(rounds(&spin, all, 60 * US, 40 * US), 0);
-}
-END_TEST
-
 struct echo {
 	int fd;
 	unsigned left;
@@ -617,7 +566,6 @@ int main(void)
 	tcase_add_test(tc, work_runs_in_threads);
 	tcase_add_test(tc, signals_arrive);
 	tcase_add_test(tc, idle_does_not_wake);
-	tcase_add_test(tc, looking_follows_experience);
 	tcase_add_test(tc, events_that_are_near_are_looked_for);
 	tcase_add_test(tc, a_turn_does_not_allocate);
 	suite_add_tcase(suite, tc);

@@ -12,6 +12,7 @@
  * there, and has a footer behind it; and no lookup that lasts still reads from there.
  */
 #include "map-world.h"
+#include "tests/lib/suite.h"
 
 static void play(unsigned long long seed)
 {
@@ -75,7 +76,9 @@ static void play(unsigned long long seed)
 int main(void)
 {
 	unsigned long long seed = getenv("SEED") ? strtoull(getenv("SEED"), NULL, 0) : 1;
-	unsigned long long count = getenv("SEED") ? 1 : getenv("SOAK") ? 100000 : 4000;
+	unsigned long long count = getenv("SEED") ? 1 :
+				   getenv("SOAK") ? 100000 :
+						    4000 / suite_stride(4);
 
 	if (getenv("COUNT"))
 		count = strtoull(getenv("COUNT"), NULL, 0);

@@ -115,7 +115,7 @@ START_TEST(wiped)
 
 	wreck_make(&w, (enum wreck_kind)(_i / 2), seed + (unsigned)_i);
 	/* only the table and the bitmaps of a child cannot be told from the rest */
-	for (uint64_t at = 0; at < w.data_start; at += VHD_SECTOR)
+	for (uint64_t at = 0; at < w.data_start; at += VHD_SECTOR * suite_stride(3))
 		wipe(&w, at, _i % 2, at == 1536 ? WRECK_SIZE : 0);
 	for (uint32_t i = 0; i < w.blocks; i++)
 		if (w.entries[i] != VHD_BAT_UNUSED)
@@ -147,7 +147,8 @@ START_TEST(cut)
 	struct wreck w;
 
 	wreck_make(&w, (enum wreck_kind)_i, seed + (unsigned)_i);
-	for (uint64_t length = w.length / 65536 * 65536; length >= 65536; length -= 65536) {
+	for (uint64_t length = w.length / 65536 * 65536; length >= 65536;
+	     length -= number_min(length, 65536 * suite_stride(5))) {
 		uint64_t n;
 
 		snprintf(when, sizeof(when), "seed %llu, kind %d, cut to %llu",
