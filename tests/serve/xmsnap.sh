@@ -127,6 +127,23 @@ command -v virsh >/dev/null || {
 	check_status 2 xmsnap three
 	check_err 'domain-xml'
 }
+# the real one, with a machine that it only keeps in mind
+if command -v virsh >/dev/null && virsh -c test:///default list >/dev/null 2>&1; then
+	{
+		echo '<node>'
+		sed "s/type='kvm'/type='test'/; s#</name>#&<memory>65536</memory><os><type>hvm</type></os>#" vm.xml
+		echo '</node>'
+	} >node.xml
+	export LIBVIRT_DEFAULT_URI=test://$T/node.xml
+	xmsnap three --name real >out || fail "by the real virsh"
+	one_point real
+	check_status 2 xmsnap four
+	check_err "'four'"
+	unset LIBVIRT_DEFAULT_URI
+else
+	[ "${CI:-}" != true ] || fail "virsh is not installed"
+	echo "SKIP: no virsh: asked for the XML by a stand-in only"
+fi
 check_status 22 xmsnap three --domain-xml vm.xml
 check_status 22 xmsnap three --name a/b
 check_status 22 xmsnap three --timeout 0
