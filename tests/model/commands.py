@@ -314,10 +314,57 @@ class World:
             self.die(f"repair: {path} has {len(after)} bytes instead of {len(before)}")
         os.unlink(saved)
 
+    def half(self):
+        """A merge that was begun: what it needs to be finished is not let go."""
+        if len(self.chain) < 2:
+            return
+        (parent, below), (path, disk) = self.chain[-2], self.chain[-1]
+        self.run("coalesce", path, *self.key, kill=True, ok=(0, 34))
+        if not os.path.exists(parent + ".coalesce"):
+            got = self.content(parent)  # done, or not begun
+            want = bytearray(max(len(below), len(disk)))
+            want[: len(below)] = below
+            want[: len(disk)] = disk
+            if got not in (below, want, want[: len(below)]):
+                self.die("a merge left no note, and a mix")
+            self.chain[-2][1] = bytearray(got)
+            return
+        other = self.new()
+        self.run("create", "-n", other, "-s", "8")
+        for refused in (["modify", "-n", path, "-z"], ["modify", "-n", parent, "-z"], ["modify", path, "-p", other],
+                        ["rebase", path, other, *self.key], ["salvage", parent, other, "--force"],
+                        ["convert", parent, other, "--force", *self.key]):
+            self.run(*refused, ok=(16,))
+        os.unlink(other)
+        self.expect(len(self.chain) - 1, "half merged")
+        self.merge()
+        if os.path.exists(parent + ".coalesce"):
+            self.chain[-2][1] = None  # merge() left it alone: finish, and take what there is
+            self.run("coalesce", path, *self.key)
+            self.chain[-2][1] = bytearray(self.content(parent))
+
+    def salvage(self):
+        """A sound image is all there."""
+        path = self.leaf()[0]
+        new = self.new()
+        self.run("salvage", path, new)
+        os.unlink(path)
+        self.leaf()[0] = new
+
+    def empty(self):
+        path, disk = self.leaf()
+        self.twice("modify", "-n", path, "-z")
+        below = self.chain[-2][1] if len(self.chain) > 1 else b""
+        new = bytearray(len(disk))
+        n = min(len(below), len(disk))
+        new[:n] = below[:n]
+        self.leaf()[1] = new
+
     def play(self):
         weights = [(self.write, 30), (self.snapshot, 10), (self.resize, 6), (self.resize_killed, 6), (self.compact, 6),
                    (self.optimize, 3), (self.fill, 1), (self.merge, 5), (self.merge_below, 4), (self.flatten, 1),
-                   (self.copy, 2), (self.move, 3), (self.rebase, 3), (self.delta, 3), (self.archive, 1), (self.wreck, 3)]
+                   (self.copy, 2), (self.move, 3), (self.rebase, 3), (self.delta, 3), (self.archive, 1), (self.wreck, 3),
+                   (self.half, 4), (self.salvage, 2), (self.empty, 1)]
         for _ in range(self.r.randrange(10, 40)):
             step = self.r.choices([w[0] for w in weights], [w[1] for w in weights])[0]
             step()
