@@ -28,6 +28,7 @@
 #include "base/number.h"
 #include "error.h"
 #include "io-file.h"
+#include "state-place.h"
 
 #define HEAD_BYTES VHD_SECTOR
 #define FILE_MAX   (HEAD_BYTES + 4096)
@@ -35,76 +36,26 @@
 
 /* ── where the file is ── */
 
+static int state_path(struct vhd_io *target, const uint8_t *id, char **out)
+{
+	CLEANUP_FREE char *place = NULL;
+	int rc = state_place(target, id, &place);
+
+	if (rc < 0)
+		return rc;
+	if (asprintf(out, "%s.coalesce", place) >= 0)
+		return 0;
+	*out = NULL;
+	return -ENOMEM;
+}
+
+/* ── its contents ── */
+
 static void hex_of(const uint8_t *bytes, size_t count, char *out)
 {
 	for (size_t i = 0; i < count; i++)
 		sprintf(out + 2 * i, "%02x", bytes[i]);
 }
-
-static bool is_zero_id(const uint8_t *id)
-{
-	static const uint8_t none[VHD_UUID_BYTES];
-
-	return !memcmp(id, none, sizeof(none));
-}
-
-/* The directory for notes about devices; made if it is the run directory's turn. */
-static int state_directory(char *out, size_t room)
-{
-	const char *directory = secure_getenv("VHD_STATE_DIR"), *runtime;
-	int n;
-
-	if (!directory)
-		directory = secure_getenv("TAPDISK_RUN_DIR");
-	runtime = secure_getenv("XDG_RUNTIME_DIR");
-	if (directory)
-		n = snprintf(out, room, "%s", directory);
-	else if (geteuid() && runtime)
-		n = snprintf(out, room, "%s/blktap-control", runtime);
-	else
-		n = snprintf(out, room, "/run/blktap-control");
-	return n < 0 || (size_t)n >= room ? -ENAMETOOLONG : 0;
-}
-
-/* Devices change their names, so a VHD on one is known by its id. */
-static int device_path(const char *name, const uint8_t *id, char *out, size_t room)
-{
-	char directory[PATH_MAX], leaf[PATH_MAX];
-	int rc = state_directory(directory, sizeof(directory)), n;
-
-	if (rc < 0)
-		return rc;
-	if (is_zero_id(id)) {
-		snprintf(leaf, sizeof(leaf), "%s", name[0] == '/' ? name + 1 : name);
-		for (char *p = leaf; *p; p++)
-			*p = *p == '/' ? '!' : *p;
-	} else {
-		hex_of(id, VHD_UUID_BYTES, leaf);
-	}
-	n = snprintf(out, room, "%s/%s.coalesce", directory, leaf);
-	return n < 0 || (size_t)n >= room ? -ENAMETOOLONG : 0;
-}
-
-static int state_path(struct vhd_io *target, const uint8_t *id, char **out)
-{
-	char path[PATH_MAX + 16];
-	CLEANUP_FREE char *real = NULL;
-	int rc = 0;
-
-	real = realpath(target->name, NULL); /* one note, however the image was reached */
-	if (!real)
-		return -errno;
-	if (target->device)
-		rc = device_path(real, id, path, sizeof(path));
-	else
-		snprintf(path, sizeof(path), "%s.coalesce", real);
-	if (rc < 0)
-		return rc;
-	*out = strdup(path);
-	return *out ? 0 : -ENOMEM;
-}
-
-/* ── its contents ── */
 
 static void encode_head(const struct coalesce_state *s, char head[HEAD_BYTES])
 {
@@ -312,13 +263,7 @@ int coalesce_state_create(struct coalesce_state *s, struct vhd_io *target, struc
 	rc = state_path(target, s->target_id, &s->path);
 	if (rc < 0)
 		return error_system(err, rc, "find the place of a merge note for", target->name);
-	if (target->device) {
-		char *slash = strrchr(s->path, '/');
-
-		*slash = '\0';
-		(void)!mkdir(s->path, 0700); /* if it cannot be made, creating the file says so */
-		*slash = '/';
-	}
+	state_place_make(target, s->path);
 	/* empty, or about another image: coalesce_state_find() has looked */
 	if (unlink(s->path) < 0 && errno != ENOENT)
 		return error_system(err, -errno, "replace", s->path);

@@ -3,9 +3,7 @@
  * While data of a child is being merged into PARENT, the file PARENT.coalesce
  * says so.  Until it is gone, PARENT holds a mix of its own old contents and
  * the child's: read through that child it is right at every instant, read as a
- * top, or through anybody else, it is wrong.  For block devices the note is in
- * the state directory: VHD_STATE_DIR, else TAPDISK_RUN_DIR, else the run
- * directory (/run/blktap-control; for others than root below XDG_RUNTIME_DIR).
+ * top, or through anybody else, it is wrong.  For block devices see state-place.h.
  *
  * The file is text of two parts: one 512-byte sector that is rewritten in
  * place when the cursor moves, and the child's path, written once.

@@ -33,6 +33,7 @@
 #include "path.h"
 #include "repair-private.h"
 #include "saved.h"
+#include "state-place.h"
 
 #define LOCK_WAIT_MS 5000
 #define FAULTS_MAX   (1u << 20)
@@ -258,17 +259,26 @@ static int plan_batmap(struct repair *r)
 	return rc;
 }
 
+/* Beside the image as it was named; what is on a device has a place of its own. */
+static char *backup_name(struct repair *r)
+{
+	CLEANUP_FREE char *place = NULL;
+
+	if (r->o->backup && !r->result->changes)
+		return strdup(r->o->backup);
+	if (!r->io->device)
+		return saved_name(r->path);
+	if (state_place(r->io, r->c.footer.uuid, &place) < 0)
+		return NULL;
+	state_place_make(r->io, place);
+	return saved_name(place);
+}
+
 static int write_edits(struct repair *r)
 {
-	CLEANUP_FREE char *name = r->o->backup && !r->result->changes ? strdup(r->o->backup) :
-									saved_name(r->path);
+	CLEANUP_FREE char *name = backup_name(r);
 	int rc;
 
-	if (r->io->device && !r->o->backup)
-		return error_set(r->err, -VHD_E_ARGUMENT,
-				 "cannot repair '%s': on a device a file must be named that keeps "
-				 "what is changed: --backup FILE",
-				 r->path);
 	if (!name)
 		return error_system(r->err, -ENOMEM, "repair", r->path);
 	rc = saved_store(name, &r->edits, r->err);

@@ -7,6 +7,7 @@ cd "$T" || exit 1
 group=/dev/vhd-test.$$
 mkdir "$group" 2>/dev/null || skip "/dev cannot be written"
 at_exit "rm -rf $group"
+export VHD_STATE_DIR=$T/state
 # device NAME MIB SECTOR: a loop device of old bytes, and a link to it in the group
 device() {
 	head -c "$2M" /dev/urandom >"$1.img"
@@ -47,6 +48,20 @@ for sector in 512 4096; do
 	grep -qx 'Coalesced [0-9]* sectors' .out || fail "coalesce: $(cat .out)"
 	check_status 0 "$U" compare "$base" want.raw
 	check_out "$base is valid" "$U" check -b "$base"
+
+	# a footer lost and restored, as scripts do it; what was there is kept in the state directory
+	dd if=/dev/zero of=base$sector.img bs=512 count=1 conv=notrunc status=none
+	cp base$sector.img lost.img
+	check_status 117 "$U" check "$base"
+	check_status 0 "$U" repair -n "$base"
+	check_out "$base is valid" "$U" check -b "$base"
+	check_status 0 "$U" compare "$base" want.raw
+	kept=$(ls state/*.repair-*) || fail "nothing is kept: $(ls state)"
+	check_status 0 "$U" repair -n "$base" --undo "$kept"
+	cmp base$sector.img lost.img || fail "not as it was"
+	check_status 0 "$U" repair -n "$base" --json
+	python3 -c 'import json; print(json.load(open(".out"))["backup"])' | grep -q "state/[0-9a-f]*.repair-" || fail "JSON: $(cat .out)"
+	rm -r state
 
 	# a raw volume as parent
 	cp raw$sector.img raw.before
