@@ -19,14 +19,6 @@ struct spare {
 	uint64_t zeros;	     /* blocks that read as zero */
 };
 
-/* 1: yes.  Zeros in the file are none with a key. */
-static int reads_as_zero(struct vhd_image *img, uint32_t entry)
-{
-	if (img->has_batmap && img->batmap_header.keyhash == 1)
-		return 0;
-	return spare_is_zero(img->io, entry, img->block_sectors, image_has_parent(img));
-}
-
 static int look_at_spare(void *arg, uint32_t first, const uint8_t *raw, uint32_t count)
 {
 	struct spare *s = arg;
@@ -40,7 +32,8 @@ static int look_at_spare(void *arg, uint32_t first, const uint8_t *raw, uint32_t
 
 		if (block < s->first || block >= s->end || entry == VHD_BAT_UNUSED)
 			continue;
-		rc = reads_as_zero(s->img, entry);
+		rc = spare_is_zero(s->img->io, entry, s->img->block_sectors,
+				   image_has_parent(s->img));
 		if (rc < 0)
 			return error_system(s->err, rc, "read", s->img->io->name);
 		if (rc) {
@@ -100,6 +93,11 @@ int grow_begin(struct vhd_image *img, uint64_t old, struct vhd_error *err)
 	uint64_t zeros;
 	int rc = grow_check_spare(img, old, &zeros, err);
 
+	if (!rc && zeros && image_is_encrypted(img)) /* to other readers they are no zeros */
+		rc = error_set(err, -VHD_E_ENCRYPTED,
+			       "cannot enlarge '%s': it is encrypted, and an interrupted resize left "
+			       "blocks of zeros behind its end; vhd-util compact gives them back",
+			       img->io->name);
 	return rc < 0 ? rc : grow_clear_tail(img, old, err);
 }
 

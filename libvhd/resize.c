@@ -256,8 +256,7 @@ static int cut_by_size(struct resize *r)
 static int smaller(struct resize *r)
 {
 	struct mover *m = &r->m;
-	bool shows = image_has_parent(m->img) && !is_encrypted(r);
-	int rc = shows ? cut_by_size(r) : cut_by_blocks(r);
+	int rc = image_has_parent(m->img) ? cut_by_size(r) : cut_by_blocks(r);
 
 	if (rc < 0 || !r->exact)
 		return rc;
