@@ -94,10 +94,11 @@ int grow_begin(struct vhd_image *img, uint64_t old, struct vhd_error *err)
 	int rc = grow_check_spare(img, old, &zeros, err);
 
 	if (!rc && zeros && image_is_encrypted(img)) /* to other readers they are no zeros */
-		rc = error_set(err, -VHD_E_ENCRYPTED,
-			       "cannot enlarge '%s': it is encrypted, and an interrupted resize left "
-			       "blocks of zeros behind its end; vhd-util compact gives them back",
-			       img->io->name);
+		rc = error_set(
+			err, -VHD_E_ENCRYPTED,
+			"cannot enlarge '%s': it is encrypted, and an interrupted resize left "
+			"blocks of zeros behind its end; vhd-util compact gives them back",
+			img->io->name);
 	return rc < 0 ? rc : grow_clear_tail(img, old, err);
 }
 

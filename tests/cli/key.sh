@@ -219,6 +219,35 @@ case $(cat /proc/sys/kernel/core_pattern) in
 	;;
 esac
 
+# an encrypted child whose end is cut off, killed at each sync: zeros at most where its data was, never
+# what its parent has there; the same command finishes it
+need strace
+head -c 32 /dev/urandom >cut.key
+"$U" create -n cb.vhd -s 8 && "$U" snapshot -n cc.vhd -p cb.vhd -e && "$U" key -s -n cb.vhd -k cut.key &&
+	"$U" key -s -n cc.vhd -k cut.key || fail "make"
+yes parent | head -c 8M | "$U" write cb.vhd --offset 0 --key-file cut.key || fail "write"
+yes child | head -c 3M | "$U" write cc.vhd --offset 4M --key-file cut.key || fail "write"
+"$U" convert cc.vhd cut.want --key-file cut.key && cp cc.vhd cc.before || fail "convert"
+kills=0
+for ((n = 1; n < 40; n++)); do
+	cp cc.before cc.vhd
+	ASAN_OPTIONS=detect_leaks=0 strace -f -o /dev/null -e trace=fsync,fdatasync \
+		-e inject=fsync,fdatasync:signal=KILL:when=$n "$U" resize cc.vhd --size 3M --cut-data && break
+	kills=$((kills + 1))
+	"$U" convert cc.vhd cut.got --key-file cut.key --force || fail "killed at sync $n"
+	python3 - <<-'END' || fail "killed at sync $n: what is there"
+		want, got = open("cut.want", "rb").read(), open("cut.got", "rb").read()
+		end = len(got)
+		assert end in (3 << 20, 8 << 20) and got[: 3 << 20] == want[: 3 << 20], end
+		for at in range(4 << 20, min(end, 7 << 20), 512):
+		    assert got[at : at + 512] in (want[at : at + 512], bytes(512)), at
+	END
+	check_status 0 "$U" resize cc.vhd --size 3M --cut-data
+	check_out 3 "$U" query -n cc.vhd -v
+	check_status 0 "$U" check cc.vhd -p -b
+done
+[ $kills -ge 4 ] && [ $n -lt 40 ] || fail "$kills kills"
+
 # libcrypto is looked for when it is needed, and missed in so many words
 mkdir no-libcrypto && echo 'no library' >no-libcrypto/libcrypto.so.3
 cp no-libcrypto/libcrypto.so.3 no-libcrypto/libcrypto.so.1.1
