@@ -229,11 +229,17 @@ static int begin(struct apply *a, uint64_t *have)
 /* The last sector of what is still sent, *got bytes of it; the rest of it is known. */
 static int read_tail(struct apply *a, uint8_t tail[VHD_FOOTER_BYTES], size_t *got)
 {
-	uint8_t buf[16 * VHD_FOOTER_BYTES];
+	const struct vhd_progress *p = &a->o->progress;
+	uint8_t buf[64 * VHD_FOOTER_BYTES];
 	int n;
 
 	*got = 0;
 	while ((n = stream_read(a->in, buf, sizeof(buf), a->err)) > 0) {
+		if (p->step && p->step(p->arg, a->result->bytes, a->result->bytes))
+			return error_set(a->err, -VHD_E_CANCELLED,
+					 "applying '%s' was interrupted; all of it is here: go on "
+					 "with --resume",
+					 a->source);
 		size_t last = number_min((size_t)n, VHD_FOOTER_BYTES);
 		size_t kept = number_min(*got, VHD_FOOTER_BYTES - last);
 

@@ -282,6 +282,9 @@ static int write_edits(struct repair *r)
 	if (!name)
 		return error_system(r->err, -ENOMEM, "repair", r->path);
 	rc = saved_store(name, &r->edits, r->err);
+	if (rc < 0 && r->io->device && !r->o->backup)
+		error_prefix(r->err,
+			     "what repair changes is kept first; --backup names another place");
 	if (rc < 0)
 		return rc;
 	if (!r->result->backup[0])

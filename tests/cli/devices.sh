@@ -62,6 +62,12 @@ for sector in 512 4096; do
 	check_status 0 "$U" repair -n "$base" --json
 	python3 -c 'import json; print(json.load(open(".out"))["backup"])' | grep -q "state/[0-9a-f]*.repair-" || fail "JSON: $(cat .out)"
 	rm -r state
+	cp lost.img base$sector.img && : >state
+	check_status 20 "$U" repair -n "$base"
+	check_err '--backup names another place'
+	cmp base$sector.img lost.img || fail "changed, and nothing kept"
+	check_status 0 "$U" repair -n "$base" --backup kept
+	rm state kept
 
 	# a raw volume as parent
 	cp raw$sector.img raw.before
