@@ -73,7 +73,7 @@ static void end(void)
 	ck_assert_int_eq(vbd_world_end(&w, vbd), 0);
 }
 
-/* All descriptors on @name. */
+/* All descriptors on @name.  What the ring still holds of them goes soon, and the locks with it. */
 static void spoil(const char *name)
 {
 	int bad = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
@@ -115,15 +115,15 @@ static void run_for(unsigned ms)
 	loop_timer_close(timer);
 }
 
-/* Is @name locked for writing by somebody? */
-static bool is_locked(const char *name)
+/* Is @name locked for writing by somebody, and stays so for @wait_ms? */
+static bool is_locked(const char *name, unsigned wait_ms)
 {
 	struct vhd_error err;
 	struct vhd_io *io;
 	bool locked;
 
 	ck_assert_int_eq(io_file_open(vbd_world_path(&w, name), IO_FILE_WRITE, &io, &err), 0);
-	locked = lock_take(io, LOCK_WRITE, NULL, 0, NULL, &err) < 0;
+	locked = lock_take(io, LOCK_WRITE, NULL, wait_ms, NULL, &err) < 0;
 	io_close(io);
 	return locked;
 }
@@ -137,16 +137,16 @@ START_TEST(chain_goes_on)
 	end();
 	make("l.vhd", "p.vhd");
 	begin("vhd", "l.vhd");
-	ck_assert(is_locked("l.vhd"));
+	ck_assert(is_locked("l.vhd", 0));
 	spoil("l.vhd");
 	spoil("p.vhd");
-	ck_assert(!is_locked("l.vhd"));
+	ck_assert(!is_locked("l.vhd", 5000));
 	memset(other, 0xa5, sizeof(other));
 	submit(REQUEST_WRITE, 65536);
 	vbd_world_until(&w, &over);
 	ck_assert_int_eq(answer, 0);
 	ck_assert_uint_eq(reopened, 1);
-	ck_assert(is_locked("l.vhd"));
+	ck_assert(is_locked("l.vhd", 0));
 	ck_assert_int_eq(vbd_world_do(&w, vbd, REQUEST_READ, 0, 8192, sizeof(page), page), 0);
 	ck_assert_uint_eq(page[100], 0x5a);
 	end();
@@ -169,7 +169,7 @@ START_TEST(raw_goes_on)
 	ck_assert_int_eq(answer, 0);
 	ck_assert_uint_eq(other[7], 0x5a);
 	ck_assert_uint_eq(reopened, 1);
-	ck_assert(is_locked("d.raw"));
+	ck_assert(is_locked("d.raw", 0));
 	end();
 	vbd_world_close(&w);
 }
@@ -228,12 +228,13 @@ START_TEST(taken_meanwhile)
 
 		close(end_of[1]);
 		if (io_file_open(vbd_world_path(&w, "l.vhd"), IO_FILE_WRITE, &io, &err) < 0 ||
-		    lock_take(io, LOCK_WRITE, NULL, 0, NULL, &err) < 0 ||
+		    lock_take(io, LOCK_WRITE, NULL, 5000, NULL, &err) < 0 ||
 		    write(ready[1], "r", 1) != 1 || read(end_of[0], &byte, 1) != 0)
 			_exit(1);
 		_exit(0);
 	}
 	close(end_of[0]);
+	close(ready[1]);
 	ck_assert_int_eq(read(ready[0], &byte, 1), 1);
 	submit(REQUEST_WRITE, 8192);
 	vbd_world_until(&w, &over);
@@ -246,7 +247,6 @@ START_TEST(taken_meanwhile)
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(status, 0);
 	close(ready[0]);
-	close(ready[1]);
 	vbd_unwatch(vbd, &watcher);
 	vbd_free(vbd);
 	vbd_world_close(&w);
