@@ -194,7 +194,7 @@ static int find_shape(const struct rebuild_spec *spec, struct vhd_header *h)
 	}
 	h->block_size = found;
 	h->max_entries = entries;
-	return found != 0;
+	return found && empty ? rebuild_is_bare(spec, h) : found != 0;
 }
 
 static int name_parent(const struct rebuild_spec *spec, struct vhd_header *h)

@@ -14,9 +14,11 @@
 #include "batmap.h"
 #include "bitmap.h"
 #include "rebuild.h"
+#include "zeros.h"
 
 #define PIECE_BYTES (256u << 10)
 #define PAD_SECTORS (VHD_ALIGN / VHD_SECTOR)
+#define BARE_BYTES  (64u << 10) /* more than locators and what is kept free beside them */
 
 struct shaper {
 	uint32_t stride;
@@ -122,6 +124,57 @@ int rebuild_shape(const struct rebuild_spec *spec, const struct vhd_header *h,
 	if (spec->has_end && totals.allocated)
 		out->tight |= as_close(totals.end_sector - s.stride, shape.end_sector, s.stride);
 	return 0;
+}
+
+/* 1: a bit is set in the map behind the table. */
+static int batmap_remembers(const struct rebuild_spec *spec, uint64_t at, uint64_t length)
+{
+	CLEANUP_FREE uint8_t *piece = malloc(PIECE_BYTES);
+
+	if (!piece)
+		return -ENOMEM;
+	while (length) {
+		size_t n = (size_t)number_min(length, PIECE_BYTES);
+		int rc = io_read(spec->io, piece, n, at);
+
+		if (rc < 0)
+			return rc;
+		if (!zeros_are(piece, n))
+			return 1;
+		at += n;
+		length -= n;
+	}
+	return 0;
+}
+
+int rebuild_is_bare(const struct rebuild_spec *spec, const struct vhd_header *h)
+{
+	uint64_t at = batmap_header_offset(h->table_offset, h->max_entries), stored = 0;
+	uint64_t map = (uint64_t)batmap_sectors(h->max_entries) * VHD_SECTOR;
+	uint64_t end = number_min(spec->end_offset, spec->file_bytes), data, data_end;
+	struct vhd_batmap_header batmap;
+	uint8_t raw[VHD_BATMAP_HEADER_BYTES];
+	int rc = rebuild_batmap_there(spec, h->table_offset, h->max_entries);
+
+	if (rc > 0) {
+		rc = io_read(spec->io, raw, sizeof(raw), at);
+		if (!rc && !batmap_decode(raw, &batmap, NULL) &&
+		    number_within(batmap.offset, map, spec->file_bytes))
+			rc = batmap_remembers(spec, batmap.offset, map);
+		at += sizeof(raw) + 2 * map; /* used in turn */
+	}
+	if (rc)
+		return rc < 0 ? rc : 0;
+	while (at < end && stored < BARE_BYTES) {
+		rc = io_data(spec->io, at, &data, &data_end);
+		if (rc < 0)
+			return rc;
+		if (data >= data_end || data >= end)
+			break;
+		at = number_min(data_end, end);
+		stored += at - data;
+	}
+	return stored < BARE_BYTES;
 }
 
 int rebuild_batmap_there(const struct rebuild_spec *spec, uint64_t table_offset, uint32_t entries)

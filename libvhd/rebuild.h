@@ -57,6 +57,9 @@ struct rebuild_shape {
 };
 VHD_MUST int rebuild_shape(const struct rebuild_spec *spec, const struct vhd_header *header,
 			   struct rebuild_shape *out);
+/* The table of @header names no block: is there nothing in the file that it could have named?  1, 0:
+ * there is, in the batmap's memory or behind the metadata; or negative. */
+VHD_MUST int rebuild_is_bare(const struct rebuild_spec *spec, const struct vhd_header *header);
 
 /* Is there a batmap header behind a table of this shape?  1, 0, negative. */
 VHD_MUST int rebuild_batmap_there(const struct rebuild_spec *spec, uint64_t table_offset,

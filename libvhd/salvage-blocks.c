@@ -20,6 +20,8 @@
 #define PIECE_BYTES (1u << 20)
 #define GRAIN_BYTES (64u << 10) /* zeros of so many bytes are not written */
 
+#define SECTOR_ENTRIES ((uint32_t)(VHD_SECTOR / 4)) /* of the block table */
+
 static const char no_entry[] = "its entry of the block table is lost";
 static const char no_owner[] = "another block claims its place";
 static const char no_block[] = "its entry stands among lost ones, and no block begins there";
@@ -29,6 +31,9 @@ static const char unmarked[] = "there is data, but the bitmap says it was never 
 static const char wiped[] = "there is data, but no bit says that it is not the parent's";
 static const char noise[] = "its bitmap looks like noise";
 static const char undecided[] = "batmap and bitmap contradict each other";
+static const char remembered[] = "the batmap calls it complete, and no entry names it";
+static const char no_name[] =
+	"no entry names it, and where some blocks of the file belong is not known";
 static const char by_order[] = "taken from where the order of blocks suggests it";
 
 struct block {
@@ -370,6 +375,32 @@ static int take_block(struct salvage *s, uint32_t number, uint32_t entry, bool c
 	return rc < 0 ? rc : rc ? 0 : copy_block(s, &b);
 }
 
+static void lose_unused(struct salvage *s, uint32_t number, const char *why)
+{
+	struct check *c = &s->c;
+	struct block b = { .number = number, .start = (uint64_t)number * c->header.block_size };
+	uint64_t end = number_min(c->footer.current_size, b.start + c->header.block_size);
+
+	lose(s, &b, 0, (end - b.start) / VHD_SECTOR, false, why);
+}
+
+/* The table may have been emptied by an accident, a sector or all of it: then blocks are left in the
+ * file that nobody names, and none of the sector is believed.  Of an entry alone only the batmap tells.
+ * @at: of the piece that begins with block @first. */
+static bool is_emptied(const struct salvage *s, const uint8_t *raw, uint32_t count, uint32_t first,
+		       uint32_t at)
+{
+	uint32_t begin = at / SECTOR_ENTRIES * SECTOR_ENTRIES;
+
+	if (s->result->unnamed_blocks <= s->remembered)
+		return false;
+	for (uint32_t i = begin; i < count && i < begin + SECTOR_ENTRIES; i++)
+		if (be32_load(raw + 4ull * i) != VHD_BAT_UNUSED &&
+		    !check_block_bad(&s->c, first + i))
+			return false;
+	return true;
+}
+
 static int blocks_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t count,
 			const uint8_t *batmap)
 {
@@ -380,8 +411,15 @@ static int blocks_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t 
 		uint32_t entry = be32_load(raw + 4ull * i);
 		int rc;
 
-		if (entry == VHD_BAT_UNUSED)
+		if (entry == VHD_BAT_UNUSED) {
+			if (!s->result->unnamed_blocks)
+				continue;
+			if (batmap && bits_test(batmap, i))
+				lose_unused(s, first + i, remembered);
+			else if (is_emptied(s, raw, count, first, i))
+				lose_unused(s, first + i, no_name);
 			continue;
+		}
 		rc = take_block(s, first + i, entry, batmap && bits_test(batmap, i));
 		if (!rc)
 			rc = check_progress(c, (first + i + 1ull) * c->header.block_size,

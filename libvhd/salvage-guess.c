@@ -150,8 +150,10 @@ static int sort_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t co
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t entry = be32_load(raw + 4ull * i), block = first + i;
 
-		if (entry == VHD_BAT_UNUSED)
+		if (entry == VHD_BAT_UNUSED) {
+			f->s->remembered += batmap && bits_test(batmap, i) && block < c->blocks;
 			continue;
+		}
 		if (!check_block_bad(c, block) || (f->s->keeps && bits_test(f->s->keeps, block)) ||
 		    (c->torn && block == c->torn_block)) {
 			if (!grow(&f->positions, &f->room, f->count, sizeof(*f->positions)))

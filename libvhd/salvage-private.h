@@ -42,6 +42,7 @@ struct salvage {
 		keeps; /* owned; a bit for each block that is right where it overlaps another; NULL */
 	struct salvage_given *given; /* owned; ascending */
 	size_t given_count;
+	uint64_t remembered; /* blocks that the batmap calls complete, and no entry names */
 	struct lost lost;
 	/* target */
 	bool write;	     /* not a dry run */

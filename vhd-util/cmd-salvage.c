@@ -85,7 +85,10 @@ static int run_salvage(struct arguments *args)
 	ranges_release(&lost);
 	if (rc < 0)
 		return print_error(&err);
-	return result.lost_bytes || result.guessed_bytes || result.assumed ? EUCLEAN : 0;
+	return result.lost_bytes || result.guessed_bytes || result.assumed ||
+			       result.unnamed_blocks ?
+		       EUCLEAN :
+		       0;
 }
 
 static const struct option_spec salvage_options[] = {

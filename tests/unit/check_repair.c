@@ -259,6 +259,11 @@ START_TEST(all_unused)
 	ck_assert_uint_eq(v.repairable, 0);
 	ck_assert_int_eq(repair(&o, &r), 0);
 	ck_assert(r.damages == 1 && !r.changes);
+	/* nor is a header made anew for it, as if the file had no blocks, whatever their size was */
+	memset(w.bytes + 512, 0xc7, VHD_SECTOR);
+	wreck_store(w.bytes, w.length);
+	ck_assert_int_eq(repair(&o, &r), 0);
+	ck_assert(r.damages && !r.changes);
 	wreck_release(&w);
 }
 END_TEST

@@ -91,18 +91,22 @@ static uint64_t rescue(const struct wreck *w, const uint8_t *bytes, uint64_t len
 
 /* ── every sector before the data, each bitmap, the end footer ── */
 
-static void wipe(struct wreck *w, uint64_t at, bool noise, uint64_t may_lose)
+enum fill { FILL_ZEROS, FILL_NOISE, FILL_ONES, FILLS };
+
+static void wipe(struct wreck *w, uint64_t at, enum fill fill, uint64_t may_lose)
 {
 	uint8_t *bytes = malloc(w->length);
 	uint64_t n;
 
 	memcpy(bytes, w->bytes, w->length);
 	for (unsigned i = 0; i < VHD_SECTOR; i++)
-		bytes[at + i] = noise ? (uint8_t)rng_next(&w->rng) : 0;
+		bytes[at + i] = fill == FILL_NOISE ? (uint8_t)rng_next(&w->rng) :
+				fill == FILL_ONES  ? 0xff :
+						     0;
 	for (int guess = 0; guess < 2; guess++) {
-		snprintf(when, sizeof(when), "seed %llu, kind %d, sector %llu, noise %d, guess %d",
+		snprintf(when, sizeof(when), "seed %llu, kind %d, sector %llu, fill %d, guess %d",
 			 (unsigned long long)seed, w->kind, (unsigned long long)at / VHD_SECTOR,
-			 noise, guess);
+			 (int)fill, guess);
 		n = rescue(w, bytes, w->length, guess);
 		ck_assert_msg(n <= may_lose, "%s: %llu bytes lost", when, (unsigned long long)n);
 	}
@@ -111,17 +115,19 @@ static void wipe(struct wreck *w, uint64_t at, bool noise, uint64_t may_lose)
 
 START_TEST(wiped)
 {
+	enum fill fill = (enum fill)(_i % FILLS);
 	struct wreck w;
 
-	wreck_make(&w, (enum wreck_kind)(_i / 2), seed + (unsigned)_i);
-	/* only the table and the bitmaps of a child cannot be told from the rest */
+	wreck_make(&w, (enum wreck_kind)(_i / FILLS), seed + (unsigned)_i);
+	/* only the table and the bitmaps of a child cannot be told from the rest; a bitmap of ones is
+	 * that of a child's block that is complete */
 	for (uint64_t at = 0; at < w.data_start; at += VHD_SECTOR * suite_stride(3))
-		wipe(&w, at, _i % 2, at == 1536 ? WRECK_SIZE : 0);
+		wipe(&w, at, fill, at == 1536 ? WRECK_SIZE : 0);
 	for (uint32_t i = 0; i < w.blocks; i++)
-		if (w.entries[i] != VHD_BAT_UNUSED)
-			wipe(&w, (uint64_t)w.entries[i] * VHD_SECTOR, _i % 2,
+		if (w.entries[i] != VHD_BAT_UNUSED && (fill != FILL_ONES || w.kind != WRECK_CHILD))
+			wipe(&w, (uint64_t)w.entries[i] * VHD_SECTOR, fill,
 			     w.kind == WRECK_CHILD ? BLOCK : 0);
-	wipe(&w, w.length - VHD_SECTOR, _i % 2, 0);
+	wipe(&w, w.length - VHD_SECTOR, fill, 0);
 	wreck_release(&w);
 }
 END_TEST
@@ -308,7 +314,7 @@ int main(void)
 		setenv("TMPDIR", "/dev/shm", 0);
 	edit_begin("check_salvage");
 	tcase_set_timeout(tc, 300);
-	tcase_add_loop_test(tc, wiped, 0, 2 * WRECK_KINDS);
+	tcase_add_loop_test(tc, wiped, 0, FILLS * WRECK_KINDS);
 	tcase_add_loop_test(tc, cut, 0, WRECK_KINDS);
 	tcase_add_test(tc, footers);
 	tcase_add_test(tc, order);
