@@ -185,6 +185,8 @@ static int open_leaf(struct vhd_chain *chain, const char *path, struct vhd_error
 		flags |= IO_FILE_DIRECT;
 	if (chain->flags & VHD_OPEN_NO_LOCK)
 		image_flags |= IMAGE_PEEK | IMAGE_ALLOW_POISONED;
+	if (write && (chain->flags & CHAIN_DRY_RUN))
+		flags |= REVERT_NOTHING;
 	rc = revert_open(path, flags, role, image_flags, &chain->locks_unsupported, &img, err);
 	if (rc < 0)
 		return rc;

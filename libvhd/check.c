@@ -134,8 +134,8 @@ static void report_coalescing(struct check *c)
 		return;
 	check_report(c, &f,
 		     "half merged with '%s': right through that child only; to finish: "
-		     "vhd-util coalesce -n '%s'",
-		     state.child, state.child);
+		     "vhd-util coalesce -n '%s' -a '%s'",
+		     state.child, state.child, c->io->name);
 	coalesce_state_release(&state);
 }
 

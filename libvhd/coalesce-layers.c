@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/number.h"
@@ -151,7 +152,8 @@ static int find_state(struct coalesce_layers *l, const struct vhd_coalesce_optio
 		return rc;
 	if (!memcmp(l->state.child_id, l->images[0]->footer.uuid, VHD_UUID_BYTES))
 		return 0;
-	if (!o->force)
+	/* --force is for what cannot be finished any more */
+	if (!o->force || !access(l->state.child, F_OK))
 		return coalesce_state_refuse(&l->state, target->io->name, err);
 	coalesce_state_release(&l->state);
 	l->state = (struct coalesce_state)COALESCE_STATE_NONE;

@@ -160,8 +160,8 @@ int coalesce_state_find(struct vhd_io *target, const uint8_t *target_id, struct 
 	rc = state_path(target, id, &path);
 	if (!rc)
 		rc = read_text(path, text, sizeof(text), &length);
-	if (rc == -ENOENT || rc == -ENOTDIR)
-		return 0;
+	if (rc == -ENOENT || rc == -ENOTDIR || rc == -ENAMETOOLONG)
+		return 0; /* a name that is too long for a file is none */
 	if (rc < 0 && !error_is_vhd(rc))
 		return error_system(err, rc, "read", path ? path : target->name);
 	if (rc < 0 || !coalesce_state_decode(text, length, &s))
@@ -182,8 +182,8 @@ int coalesce_state_refuse(const struct coalesce_state *s, const char *target, st
 	return error_set(
 		err, -VHD_E_COALESCING,
 		"cannot use '%s': data of '%s' is half merged into it, and it is right only "
-		"below that image; finish with: vhd-util coalesce -n '%s'",
-		target, s->child, s->child);
+		"below that image; finish with: vhd-util coalesce -n '%s' -a '%s'",
+		target, s->child, s->child, target);
 }
 
 int coalesce_state_refuse_top(struct vhd_io *target, const uint8_t *target_id, const char *name,

@@ -383,7 +383,8 @@ int vhd_compact(const char *path, const struct vhd_compact_options *o,
 	struct compact c = {
 		.m = { .verb = o->order ? "optimize" : "compact",
 		       .progress = &o->progress,
-		       .err = err },
+		       .err = err,
+		       .dry_run = o->dry_run },
 		.o = o,
 		.result = result ? result : &unused,
 	};

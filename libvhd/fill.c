@@ -190,7 +190,10 @@ int vhd_fill(const char *path, const struct vhd_fill_options *o, struct vhd_fill
 {
 	struct vhd_fill_result unused = { 0 };
 	struct fill f = {
-		.m = { .verb = "fill", .progress = &o->progress, .err = err },
+		.m = { .verb = "fill",
+		       .progress = &o->progress,
+		       .err = err,
+		       .dry_run = o->dry_run },
 		.o = o,
 		.result = result ? result : &unused,
 	};

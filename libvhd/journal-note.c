@@ -13,6 +13,7 @@
 #include "error.h"
 #include "image.h"
 #include "io-file.h"
+#include "zeros.h"
 
 #define COOKIE	     "vhdsizes"
 #define COOKIE_BYTES 8u
@@ -64,6 +65,16 @@ bool journal_note_decode(const uint8_t raw[JOURNAL_NOTE_BYTES], struct journal_f
 		return false;
 	*out = f;
 	return true;
+}
+
+bool journal_note_torn(const uint8_t raw[JOURNAL_NOTE_BYTES])
+{
+	const uint8_t *second = raw + NOTE_FOOTER;
+	bool begun = !memcmp(raw, COOKIE, COOKIE_BYTES);
+
+	/* its first sector, its second, or both and wrong */
+	return (begun && (zeros_are(second, VHD_SECTOR) || !memcmp(second, VHD_COOKIE, 8))) ||
+	       (zeros_are(raw, NOTE_FOOTER) && !memcmp(second, VHD_COOKIE, 8));
 }
 
 /* An image given by mistake is not to be lost: it would be removed in the end. */

@@ -38,6 +38,8 @@ VHD_MUST int journal_note_make(struct journal_note *note, const char *path, bool
  * what went wrong with removing it. */
 int journal_note_remove(struct journal_note *note, int rc, struct vhd_error *err);
 
+/* Is it one of which only a part was written? */
+bool journal_note_torn(const uint8_t raw[JOURNAL_NOTE_BYTES]);
 /* Is it one?  What it says. */
 bool journal_note_decode(const uint8_t raw[JOURNAL_NOTE_BYTES], struct journal_facts *out);
 

@@ -181,7 +181,14 @@ static int change_parent(struct modify *m, struct vhd_error *err)
 			&parent, err);
 	if (rc < 0)
 		return rc;
-	rc = relink_plan(m->img, &parent.link, m->beside, &plan, err);
+	if (image_is_encrypted(parent.chain->images[0]) && !image_is_encrypted(m->img))
+		rc = error_set(
+			err, -VHD_E_KEY,
+			"cannot make '%s' the parent of '%s': it is encrypted, and a clear image "
+			"over it has no meaning; make an encrypted copy first: vhd-util copy -k",
+			o->parent, m->path);
+	if (!rc)
+		rc = relink_plan(m->img, &parent.link, m->beside, &plan, err);
 	if (!rc && !o->dry_run)
 		rc = relink_write(m->img, &plan, err);
 	relink_release(&plan);

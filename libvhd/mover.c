@@ -46,7 +46,8 @@ int mover_open(struct mover *m, const char *path, enum lock_role role)
 	m->pending = malloc(PENDING_MAX * sizeof(*m->pending));
 	if (!m->buffer || !m->pending)
 		return error_system(m->err, -ENOMEM, "open", path);
-	rc = revert_open(name, IO_FILE_WRITE, role, 0, NULL, &m->img, m->err);
+	rc = revert_open(name, IO_FILE_WRITE | (m->dry_run ? REVERT_NOTHING : 0), role, 0, NULL,
+			 &m->img, m->err);
 	return rc < 0 ? rc : refuse(m);
 }
 

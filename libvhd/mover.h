@@ -17,6 +17,7 @@ struct mover {
 	const char *verb;		     /* "resize": for messages */
 	const struct vhd_progress *progress; /* borrowed; may be NULL */
 	struct vhd_error *err;		     /* borrowed; may be NULL */
+	bool dry_run;			     /* nothing is undone when it is opened */
 	uint64_t total;			     /* bytes that progress counts up to */
 	uint64_t moved, copied;		     /* blocks moved; bytes read */
 	uint64_t place;			     /* where the last one goes, bytes */
@@ -30,7 +31,7 @@ struct mover {
 };
 
 /* Open @path for writing as @role.  An interrupted journalled operation of the default journal
- * is undone first.  Refused: half merged images, those of a suspended machine
+ * is undone first, or refuses a dry run.  Refused: half merged images, those of a suspended machine
  * (-VHD_E_BUSY).  @m has verb and err set.  To be closed whatever is returned. */
 VHD_MUST int mover_open(struct mover *m, const char *path, enum lock_role role);
 /* Take the locks of another role beside those held. */

@@ -9,6 +9,7 @@
 #include "parent.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -363,4 +364,48 @@ int parent_find(struct vhd_image *image, const char *leaf_directory,
 	if (rc < 0)
 		return error_system(err, rc, "open the parent of", image->io->name);
 	return rc ? 0 : explain(s, err);
+}
+
+/* ── all of them ── */
+
+int parent_each(struct vhd_image *image, const struct vhd_parents *parents,
+		int (*look)(void *arg, struct vhd_image *parent), void *arg)
+{
+	struct vhd_image *child = image, *parent;
+	char name[PATH_MAX], directory[PATH_MAX];
+	int rc = confine_real_name(image->io->name, name);
+
+	if (rc < 0)
+		return rc;
+	confine_directory(name, directory);
+	for (unsigned depth = 0; !rc && depth < VHD_CHAIN_MAX && image_has_parent(child); depth++) {
+		if (parent_find(child, directory, parents, 0, &parent, NULL) < 0)
+			break;
+		rc = look(arg, parent);
+		if (child != image)
+			image_close(child);
+		child = parent;
+	}
+	if (child != image)
+		image_close(child);
+	return rc;
+}
+
+struct wanted {
+	uint64_t device_id, inode;
+};
+
+static int is_wanted(void *arg, struct vhd_image *parent)
+{
+	const struct wanted *w = arg;
+
+	return parent->io->device_id == w->device_id && parent->io->inode == w->inode;
+}
+
+int parent_among(struct vhd_image *image, const struct vhd_parents *parents, uint64_t device_id,
+		 uint64_t inode)
+{
+	struct wanted w = { device_id, inode };
+
+	return parent_each(image, parents, is_wanted, &w);
 }

@@ -26,6 +26,14 @@ VHD_MUST int parent_find(struct vhd_image *image, const char *leaf_directory,
 			 const struct vhd_parents *parents, unsigned flags, struct vhd_image **out,
 			 struct vhd_error *err);
 
+/* Call @look for each parent of @image, down to where one is missing; nothing is locked.  What it
+ * returns, if that is not 0, ends it.  0, that, or -errno. */
+VHD_MUST int parent_each(struct vhd_image *image, const struct vhd_parents *parents,
+			 int (*look)(void *arg, struct vhd_image *parent), void *arg);
+/* Is the file one of its parents?  1: yes, as far as they are found. */
+VHD_MUST int parent_among(struct vhd_image *image, const struct vhd_parents *parents,
+			  uint64_t device_id, uint64_t inode);
+
 /* Contract as chain_stored_parent(). */
 VHD_MUST int parent_stored(struct vhd_image *image, char *out, size_t room, struct vhd_error *err);
 /* The same without reading anything, as long as the header has a name: its last part. */

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/number.h"
 #include "below.h"
@@ -23,6 +24,7 @@
 #include "journal-note.h"
 #include "journal.h"
 #include "merging.h"
+#include "parent.h"
 #include "plan.h"
 #include "resize-cut.h"
 #include "resize-fixed.h"
@@ -276,11 +278,30 @@ static int smaller(struct resize *r)
 
 /* ── the whole ── */
 
+/* A journal is overwritten, and goes in the end. */
+static int refuse_parent(struct resize *r)
+{
+	struct vhd_image *img = r->m.img;
+	struct stat st;
+	int rc;
+
+	if (!r->o->journal || stat(r->o->journal, &st) < 0 || S_ISBLK(st.st_mode))
+		return 0;
+	rc = parent_among(img, &r->o->parents, st.st_dev, st.st_ino);
+	return rc <= 0 ? rc :
+			 error_set(r->err, -EEXIST,
+				   "cannot use '%s' as a journal: it is a parent of '%s'; name "
+				   "another file",
+				   r->o->journal, img->io->name);
+}
+
 static int plan(struct resize *r)
 {
 	struct vhd_image *img = r->m.img;
-	int rc;
+	int rc = refuse_parent(r);
 
+	if (rc < 0)
+		return rc;
 	r->old = img->size;
 	r->result->old_size = r->old;
 	r->result->new_size = r->o->size;
@@ -341,7 +362,10 @@ int vhd_resize(const char *path, const struct vhd_resize_options *o,
 {
 	struct vhd_resize_result unused;
 	struct resize r = {
-		.m = { .verb = "resize", .progress = &o->progress, .err = err },
+		.m = { .verb = "resize",
+		       .progress = &o->progress,
+		       .err = err,
+		       .dry_run = o->dry_run },
 		.o = o,
 		.result = result ? result : &unused,
 		.err = err,

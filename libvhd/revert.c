@@ -17,8 +17,10 @@
 #include "io-file.h"
 #include "journal-note.h"
 #include "journal.h"
+#include "zeros.h"
 
 #define LOCK_WAIT_MS 5000
+#define PIECE_BYTES  (64u << 10)
 
 struct revert {
 	struct vhd_io *image, *journal; /* borrowed */
@@ -321,20 +323,59 @@ static int revert_note(struct vhd_io **io, const struct journal_facts *was, bool
 
 /* ── the whole ── */
 
+/* Is all of @journal zero, or a hole? */
+static int is_zero(struct vhd_io *journal, uint64_t size, bool *zero)
+{
+	CLEANUP_FREE uint8_t *piece = malloc(PIECE_BYTES);
+	uint64_t start = 0, end = 0;
+
+	if (!piece)
+		return -ENOMEM;
+	*zero = true;
+	for (uint64_t at = 0; at < size && *zero;) {
+		size_t n;
+		int rc = at >= end ? io_data(journal, at, &start, &end) : 0;
+
+		if (rc < 0)
+			return rc;
+		if (start >= end || start >= size)
+			return 0;
+		at = number_max(at, start);
+		n = (size_t)number_min(PIECE_BYTES, number_min(end, size) - at);
+		rc = io_read(journal, piece, n, at);
+		if (rc < 0)
+			return rc;
+		*zero = zeros_are(piece, n);
+		at += n;
+	}
+	return 0;
+}
+
+/* Is @journal, beginning with @raw, what is left where nothing was begun: empty, zeros, or a note that
+ * was cut off?  Anything else is somebody's, and would be removed in the end.  Of a device only its
+ * beginning would be. */
+static int is_blank(struct vhd_io *journal, const uint8_t raw[JOURNAL_NOTE_BYTES], uint64_t size,
+		    bool *blank)
+{
+	*blank = journal_note_torn(raw) || (journal->device && zeros_are(raw, JOURNAL_NOTE_BYTES));
+	return *blank || journal->device ? 0 : is_zero(journal, size, blank);
+}
+
 /* A journal that is none (a fresh device, an empty file): then nothing was begun. */
-static int no_journal(struct vhd_io **io, struct vhd_io *journal, struct vhd_revert_result *result,
-		      struct vhd_error *err)
+static int no_journal(struct vhd_io **io, struct vhd_io *journal, bool blank,
+		      struct vhd_revert_result *result, struct vhd_error *err)
 {
 	struct vhd_image *img;
 	int rc = image_probe(journal);
 
 	if (rc < 0)
 		return error_system(err, rc, "read", journal->name);
-	if (rc) /* it would be removed in the end */
-		return error_set(err, -VHD_E_JOURNAL,
-				 "cannot undo the resize of '%s' by '%s': that is a VHD image, no "
-				 "journal",
-				 (*io)->name, journal->name);
+	if (rc || !blank) /* it would be removed in the end */
+		return error_set(
+			err, -VHD_E_JOURNAL,
+			"cannot undo the resize of '%s' by '%s': that is %s; name the right "
+			"journal",
+			(*io)->name, journal->name, rc ? "a VHD image, no journal" : "no journal");
 	rc = image_open(*io, IMAGE_ALLOW_POISONED, &img, err);
 	if (rc < 0)
 		return rc;
@@ -351,9 +392,10 @@ static int no_journal(struct vhd_io **io, struct vhd_io *journal, struct vhd_rev
 static int by_kind(struct vhd_io **io, struct vhd_io *journal, bool dry_run,
 		   struct vhd_revert_result *result, struct vhd_error *err)
 {
-	uint8_t raw[JOURNAL_NOTE_BYTES];
+	uint8_t raw[JOURNAL_NOTE_BYTES] = { 0 };
 	struct journal_facts was;
 	uint64_t size;
+	bool blank = false;
 	int rc = journal_probe(journal);
 
 	if (rc > 0) {
@@ -362,13 +404,15 @@ static int by_kind(struct vhd_io **io, struct vhd_io *journal, bool dry_run,
 	}
 	if (!rc)
 		rc = io_size(journal, &size);
-	if (!rc && size >= sizeof(raw))
-		rc = io_read(journal, raw, sizeof(raw), 0);
+	if (!rc)
+		rc = io_read(journal, raw, number_min(size, sizeof(raw)), 0);
+	if (!rc)
+		rc = is_blank(journal, raw, size, &blank);
 	if (rc < 0)
 		return error_system(err, rc, "read", journal->name);
 	if (size >= sizeof(raw) && journal_note_decode(raw, &was))
 		return revert_note(io, &was, dry_run, result, err);
-	return no_journal(io, journal, result, err);
+	return no_journal(io, journal, blank, result, err);
 }
 
 /* Durably.  What has the name of a device stays, and says nothing any more. */
@@ -441,7 +485,7 @@ static int open_once(const char *path, unsigned io_flags, enum lock_role role, u
 		     bool *unsupported, struct vhd_image **out, struct vhd_error *err)
 {
 	struct vhd_io *io = NULL;
-	int rc = io_file_open(path, io_flags, &io, err);
+	int rc = io_file_open(path, io_flags & ~REVERT_NOTHING, &io, err);
 
 	if (!rc)
 		rc = lock_take(io, role, NULL, LOCK_WAIT_MS, unsupported, err);
@@ -473,7 +517,7 @@ static void drop_note(const char *path, const struct vhd_image *img)
 int revert_open(const char *path, unsigned io_flags, enum lock_role role, unsigned image_flags,
 		bool *unsupported, struct vhd_image **out, struct vhd_error *err)
 {
-	bool write = io_flags & IO_FILE_WRITE;
+	bool write = (io_flags & IO_FILE_WRITE) && !(io_flags & REVERT_NOTHING);
 	int rc = open_once(path, io_flags, role, image_flags, unsupported, out, err), undone;
 
 	if (!rc && write && !(image_flags & IMAGE_RAW))

@@ -16,6 +16,9 @@
 VHD_MUST int revert_apply(struct vhd_io *image, struct vhd_io *journal, bool dry_run,
 			  struct vhd_revert_result *result, struct vhd_error *err);
 
+/* Beside enum io_file_flags: nothing is undone or removed, as for a dry run. */
+#define REVERT_NOTHING (1u << 30)
+
 /* Open @path (absolute), lock it as @role and read its metadata.  A writer (IO_FILE_WRITE in
  * @io_flags) that finds it poisoned undoes that first, by the default journal if that is there. */
 VHD_MUST int revert_open(const char *path, unsigned io_flags, enum lock_role role,

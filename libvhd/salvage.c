@@ -122,9 +122,9 @@ static int refuse_half_merged(struct salvage *s)
 		rc = error_set(
 			s->err, -VHD_E_COALESCING,
 			"cannot salvage '%s': data of '%s' is half merged into it; finish with: "
-			"vhd-util coalesce -n '%s'; if that image is lost, remove '%s', and the "
-			"mix is salvaged",
-			s->source, state.child, state.child, state.path);
+			"vhd-util coalesce -n '%s' -a '%s'; if that image is lost, remove '%s', "
+			"and the mix is salvaged",
+			s->source, state.child, state.child, s->source, state.path);
 	coalesce_state_release(&state);
 	return rc;
 }
@@ -213,6 +213,19 @@ static int learn_parent(struct salvage *s)
 
 /* ── the target ── */
 
+/* A target that is one of its parents would be replaced by a child of itself. */
+static int refuse_parent(struct salvage *s, struct vhd_image *image)
+{
+	struct stat st;
+	int rc = stat(s->destination, &st) < 0 ? 0 :
+						 parent_among(image, NULL, st.st_dev, st.st_ino);
+
+	return rc <= 0 ? rc :
+			 error_set(s->err, -VHD_E_ARGUMENT,
+				   "cannot salvage '%s' into '%s', its parent: name another file",
+				   s->source, s->destination);
+}
+
 /* Path of the parent as the target is to name it. */
 static int parent_path(struct salvage *s, char *relative, size_t room)
 {
@@ -234,6 +247,9 @@ static int parent_path(struct salvage *s, char *relative, size_t room)
 					 s->source, s->o->parent);
 		return snapshot_relative_path(s->destination, s->parent, relative, room, s->err);
 	}
+	rc = refuse_parent(s, &image);
+	if (rc < 0)
+		return rc;
 	confine_directory(s->io->name, directory);
 	rc = parent_find(&image, directory, NULL, 0, &parent, NULL);
 	if (!rc) {
@@ -257,8 +273,10 @@ static const struct vhd_batmap_header *find_key(struct salvage *s, struct vhd_ba
 	uint8_t raw[VHD_BATMAP_HEADER_BYTES];
 
 	if (!footer_has_batmap(&s->c.footer) || !number_within(at, sizeof(raw), s->c.file_bytes) ||
-	    io_read(s->view, raw, sizeof(raw), at) < 0 || batmap_decode(raw, h, NULL) < 0)
+	    io_read(s->view, raw, sizeof(raw), at) < 0)
 		return NULL;
+	if (batmap_decode(raw, h, NULL) < 0)
+		return batmap_salvage_key(raw, h) ? h : NULL;
 	return h->keyhash == 1 ? h : NULL;
 }
 

@@ -60,7 +60,8 @@ int set_field(const char *path, enum vhd_field field, uint8_t value, bool dry_ru
 
 	if (rc < 0)
 		return error_system(err, rc, "open", path);
-	rc = revert_open(name, IO_FILE_WRITE, LOCK_SET, 0, NULL, &img, err);
+	rc = revert_open(name, IO_FILE_WRITE | (dry_run ? REVERT_NOTHING : 0), LOCK_SET, 0, NULL,
+			 &img, err);
 	if (rc < 0)
 		return rc;
 	if (field == VHD_FIELD_MARKER)

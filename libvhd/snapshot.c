@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/number.h"
 #include "chain.h"
+#include "coalesce-state.h"
 #include "confine.h"
 #include "create.h"
 #include "error.h"
@@ -65,6 +66,8 @@ static int link_raw(const char *child, const char *parent, struct link *out, str
 		rc = lock_take(out->raw, LOCK_SNAPSHOT_PARENT, NULL, LOCK_WAIT_MS, NULL, err);
 	if (!rc)
 		rc = refuse_same(child, out->raw, err);
+	if (!rc)
+		rc = coalesce_state_refuse_top(out->raw, NULL, parent, err);
 	if (rc < 0)
 		return rc;
 	rc = io_size(out->raw, &out->size);

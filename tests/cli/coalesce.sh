@@ -130,6 +130,22 @@ check_status 0 "$U" rebase hd.vhd elsewhere.vhd
 check_status 0 "$U" compare hd.vhd hd.want
 check_status 0 "$U" salvage hb.vhd saved.vhd
 
+# nor does --force take the place of a merge of others that can be finished; the line to type finishes it
+rm -f hb.vhd hc.vhd hd.vhd
+"$U" create -n hb.vhd -s 32 && put hb.vhd 0 9000000
+"$U" snapshot -n hc.vhd -p hb.vhd && put hc.vhd 4000000 9000000
+"$U" snapshot -n hd.vhd -p hc.vhd && put hd.vhd 7000000 90000
+for image in hb hc hd; do "$U" convert $image.vhd $image.want --force || fail convert; done
+note hb.vhd hd.vhd || fail note
+cp hb.vhd aside/h
+check_status 16 "$U" coalesce hc.vhd --force
+check_err "coalesce -n '$T/hd.vhd' -a '$T/hb.vhd'"
+cmp hb.vhd aside/h || fail "merged into by another"
+check_status 0 "$U" coalesce -n "$T/hd.vhd" -a "$T/hb.vhd"
+check_status 0 "$U" compare hb.vhd hd.want
+[ ! -e hb.vhd.coalesce ] || fail "it is not finished"
+"$U" snapshot -m -n hz.vhd -p hd.want || fail "over a raw disk"
+
 # full disk
 if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=3m none small 2>/dev/null; then
 	at_exit "umount '$T/small'"
