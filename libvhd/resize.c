@@ -288,11 +288,11 @@ static int refuse_parent(struct resize *r)
 	if (!r->o->journal || stat(r->o->journal, &st) < 0 || S_ISBLK(st.st_mode))
 		return 0;
 	rc = parent_among(img, &r->o->parents, st.st_dev, st.st_ino);
-	return rc <= 0 ? rc :
-			 error_set(r->err, -EEXIST,
-				   "cannot use '%s' as a journal: it is a parent of '%s'; name "
-				   "another file",
-				   r->o->journal, img->io->name);
+	if (rc <= 0)
+		return rc < 0 ? error_system(r->err, rc, "find the parents of", img->io->name) : 0;
+	return error_set(r->err, -EEXIST,
+			 "cannot use '%s' as a journal: it is a parent of '%s'; name another file",
+			 r->o->journal, img->io->name);
 }
 
 static int plan(struct resize *r)

@@ -220,10 +220,11 @@ static int refuse_parent(struct salvage *s, struct vhd_image *image)
 	int rc = stat(s->destination, &st) < 0 ? 0 :
 						 parent_among(image, NULL, st.st_dev, st.st_ino);
 
-	return rc <= 0 ? rc :
-			 error_set(s->err, -VHD_E_ARGUMENT,
-				   "cannot salvage '%s' into '%s', its parent: name another file",
-				   s->source, s->destination);
+	if (rc <= 0)
+		return rc < 0 ? error_system(s->err, rc, "find the parents of", s->source) : 0;
+	return error_set(s->err, -VHD_E_ARGUMENT,
+			 "cannot salvage '%s' into '%s', its parent: name another file", s->source,
+			 s->destination);
 }
 
 /* Path of the parent as the target is to name it. */
