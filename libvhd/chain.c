@@ -64,23 +64,18 @@ static int push(struct vhd_chain *chain, struct vhd_image *img)
 	return 0;
 }
 
-static const uint8_t *id_of(const struct vhd_image *img)
-{
-	return img->type == VHD_TYPE_RAW ? NULL : img->footer.uuid;
-}
-
 /* ORDER 14: half merged, an image is right through the child being merged only. */
 static int check_merging(struct vhd_chain *chain, struct vhd_image *img, struct vhd_error *err)
 {
 	struct coalesce_state state = COALESCE_STATE_NONE;
-	int rc = coalesce_state_find(img->io, id_of(img), &state, err);
+	int rc = coalesce_state_find(img->io, image_id(img), &state, err);
 
 	if (rc <= 0)
 		return rc;
 	rc = 0;
 	for (unsigned i = 0; i < chain->depth; i++)
-		if (id_of(chain->images[i]) &&
-		    !memcmp(id_of(chain->images[i]), state.child_id, VHD_UUID_BYTES))
+		if (image_id(chain->images[i]) &&
+		    !memcmp(image_id(chain->images[i]), state.child_id, VHD_UUID_BYTES))
 			goto out;
 	rc = coalesce_state_refuse(&state, img->io->name, err);
 out:
@@ -99,8 +94,8 @@ static int check_cycle(const struct vhd_chain *chain, const struct vhd_image *pa
 		const struct vhd_image *img = chain->images[i];
 		bool same_file = parent->io->inode && img->io->inode == parent->io->inode &&
 				 img->io->device_id == parent->io->device_id;
-		bool same_id = id_of(img) && id_of(parent) &&
-			       !memcmp(id_of(img), id_of(parent), VHD_UUID_BYTES);
+		bool same_id = image_id(img) && image_id(parent) &&
+			       !memcmp(image_id(img), image_id(parent), VHD_UUID_BYTES);
 
 		if (same_file || same_id)
 			return error_set(err, -VHD_E_CYCLE,

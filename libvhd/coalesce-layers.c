@@ -145,8 +145,7 @@ static int find_state(struct coalesce_layers *l, const struct vhd_coalesce_optio
 		      struct vhd_error *err)
 {
 	struct vhd_image *target = coalesce_layers_target(l);
-	const uint8_t *id = target->type == VHD_TYPE_RAW ? NULL : target->footer.uuid;
-	int rc = coalesce_state_find(target->io, id, &l->state, err);
+	int rc = coalesce_state_find(target->io, image_id(target), &l->state, err);
 
 	if (rc <= 0)
 		return rc;

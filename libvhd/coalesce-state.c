@@ -51,19 +51,13 @@ static int state_path(struct vhd_io *target, const uint8_t *id, char **out)
 
 /* ── its contents ── */
 
-static void hex_of(const uint8_t *bytes, size_t count, char *out)
-{
-	for (size_t i = 0; i < count; i++)
-		sprintf(out + 2 * i, "%02x", bytes[i]);
-}
-
 static void encode_head(const struct coalesce_state *s, char head[HEAD_BYTES])
 {
 	char target[2 * VHD_UUID_BYTES + 1], child[2 * VHD_UUID_BYTES + 1];
 	int n;
 
-	hex_of(s->target_id, VHD_UUID_BYTES, target);
-	hex_of(s->child_id, VHD_UUID_BYTES, child);
+	number_hex(s->target_id, VHD_UUID_BYTES, target);
+	number_hex(s->child_id, VHD_UUID_BYTES, child);
 	memset(head, ' ', HEAD_BYTES);
 	n = snprintf(head, HEAD_BYTES,
 		     "vhd-util coalesce 1\ntarget %s\nchild %s\nsources %016llx\n"

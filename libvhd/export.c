@@ -279,13 +279,12 @@ static int put_hash(struct exporter *x)
 	uint8_t hash[SHA256_BYTES];
 	char text[2 * SHA256_BYTES + 32];
 	uint64_t bytes = x->at;
-	int n = 0, rc;
+	int n, rc;
 
 	rc = sha256_end(&x->hash, hash);
 	if (rc < 0)
 		return error_system(x->err, rc, "export", x->chain->images[0]->io->name);
-	for (unsigned i = 0; i < SHA256_BYTES; i++)
-		n += sprintf(text + n, "%02x", hash[i]);
+	n = (int)number_hex(hash, sizeof(hash), text);
 	n += sprintf(text + n, " %" PRIu64 "\n", bytes);
 	rc = put_header(x, EXPORT_HASH_NAME, '0', (uint64_t)n, time(NULL));
 	if (!rc)

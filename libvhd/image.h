@@ -92,6 +92,12 @@ bool image_warning(const struct vhd_image *image, struct vhd_error *out);
  * 1 yes, 0 no, negative: could not be read. */
 int image_probe(struct vhd_io *io);
 
+/* By which others know it; NULL: a raw disk has none. */
+static inline const uint8_t *image_id(const struct vhd_image *image)
+{
+	return image->type == VHD_TYPE_RAW ? NULL : image->footer.uuid;
+}
+
 /* Is it a differencing image; is its parent raw (zero parent id)? */
 static inline bool image_has_parent(const struct vhd_image *image)
 {

@@ -14,9 +14,8 @@ struct asked {
 static int look_at(void *arg, struct vhd_image *parent)
 {
 	const struct asked *a = arg;
-	const uint8_t *id = parent->type == VHD_TYPE_RAW ? NULL : parent->footer.uuid;
 	struct coalesce_state state = COALESCE_STATE_NONE;
-	int rc = coalesce_state_find(parent->io, id, &state, a->err);
+	int rc = coalesce_state_find(parent->io, image_id(parent), &state, a->err);
 
 	if (rc > 0)
 		rc = error_set(

@@ -385,16 +385,13 @@ static void lose_unused(struct salvage *s, uint32_t number, const char *why)
 }
 
 /* The table may have been emptied by an accident, a sector or all of it: then blocks are left in the
- * file that nobody names, and none of the sector is believed.  Of an entry alone only the batmap tells.
- * @at: of the piece that begins with block @first. */
-static bool is_emptied(const struct salvage *s, const uint8_t *raw, uint32_t count, uint32_t first,
-		       uint32_t at)
+ * file that nobody names, and none of the sector, @count entries at most from block @first, is believed.
+ * Of an entry alone only the batmap tells. */
+static bool is_emptied(const struct salvage *s, const uint8_t *raw, uint32_t count, uint32_t first)
 {
-	uint32_t begin = at / SECTOR_ENTRIES * SECTOR_ENTRIES;
-
 	if (s->result->unnamed_blocks <= s->remembered)
 		return false;
-	for (uint32_t i = begin; i < count && i < begin + SECTOR_ENTRIES; i++)
+	for (uint32_t i = 0; i < count && i < SECTOR_ENTRIES; i++)
 		if (be32_load(raw + 4ull * i) != VHD_BAT_UNUSED &&
 		    !check_block_bad(&s->c, first + i))
 			return false;
@@ -406,17 +403,20 @@ static int blocks_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t 
 {
 	struct salvage *s = arg;
 	struct check *c = &s->c;
+	bool emptied = false; /* the sector in hand */
 
 	for (uint32_t i = 0; i < count && first + i < c->blocks; i++) {
 		uint32_t entry = be32_load(raw + 4ull * i);
 		int rc;
 
+		if (i % SECTOR_ENTRIES == 0)
+			emptied = is_emptied(s, raw + 4ull * i, count - i, first + i);
 		if (entry == VHD_BAT_UNUSED) {
 			if (!s->result->unnamed_blocks)
 				continue;
 			if (batmap && bits_test(batmap, i))
 				lose_unused(s, first + i, remembered);
-			else if (is_emptied(s, raw, count, first, i))
+			else if (emptied)
 				lose_unused(s, first + i, no_name);
 			continue;
 		}

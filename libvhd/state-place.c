@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/number.h"
 
 static bool is_zero_id(const uint8_t *id)
 {
@@ -48,8 +49,7 @@ static int on_device(const char *name, const uint8_t *id, char *out, size_t room
 		for (char *p = leaf; *p; p++)
 			*p = *p == '/' ? '!' : *p;
 	} else {
-		for (size_t i = 0; i < VHD_UUID_BYTES; i++)
-			sprintf(leaf + 2 * i, "%02x", id[i]);
+		number_hex(id, VHD_UUID_BYTES, leaf);
 	}
 	n = snprintf(out, room, "%s/%s", directory, leaf);
 	return n < 0 || (size_t)n >= room ? -ENAMETOOLONG : 0;

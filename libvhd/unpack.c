@@ -266,13 +266,12 @@ static int check_hash(struct unpacker *u)
 {
 	char wanted[2 * SHA256_BYTES + 32], found[sizeof(wanted)];
 	uint8_t hash[SHA256_BYTES];
-	int n = 0, rc;
+	int n, rc;
 
 	rc = sha256_end(&u->before, hash);
 	if (rc < 0)
 		return error_system(u->err, rc, "import", u->name);
-	for (unsigned i = 0; i < SHA256_BYTES; i++)
-		n += sprintf(wanted + n, "%02x", hash[i]);
+	n = (int)number_hex(hash, sizeof(hash), wanted);
 	n += sprintf(wanted + n, " %" PRIu64 "\n", u->start);
 	if (u->member.sparse || u->member.stored != (uint64_t)n)
 		return broken(u, "its checksum is wrong: it was corrupted on its way");

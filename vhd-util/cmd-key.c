@@ -6,6 +6,7 @@
 
 #include "cli/print.h"
 #include "command.h"
+#include "libvhd/base/number.h"
 #include "libvhd/error.h"
 #include "libvhd/path.h"
 
@@ -13,8 +14,7 @@
 
 static const char *hex(const uint8_t bytes[VHD_KEY_HASH], char out[HEX_ROOM])
 {
-	for (unsigned i = 0; i < VHD_KEY_HASH; i++)
-		snprintf(out + 2 * (size_t)i, 3, "%02x", bytes[i]);
+	number_hex(bytes, VHD_KEY_HASH, out);
 	return out;
 }
 

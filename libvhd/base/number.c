@@ -154,3 +154,15 @@ const char *number_format_size(uint64_t bytes, char *buf)
 	snprintf(buf + used, 16 - used, " %s", units[k]);
 	return buf;
 }
+
+size_t number_hex(const uint8_t *bytes, size_t count, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < count; i++) {
+		out[2 * i] = digits[bytes[i] >> 4];
+		out[2 * i + 1] = digits[bytes[i] & 15];
+	}
+	out[2 * count] = '\0';
+	return 2 * count;
+}

@@ -7,6 +7,7 @@
 #define BASE_NUMBER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* @out = a + b; false (and @out untouched) when that does not fit 64 bits. */
@@ -62,6 +63,9 @@ static inline uint64_t number_div_up(uint64_t n, uint64_t unit)
 {
 	return n / unit + (n % unit != 0);
 }
+
+/* Two digits a byte, lower case, into @out of 2 * @count + 1.  The digits written. */
+size_t number_hex(const uint8_t *bytes, size_t count, char *out);
 
 static inline uint64_t number_min(uint64_t a, uint64_t b)
 {

@@ -40,8 +40,7 @@ static struct reopen_item *add(struct vhd_reopen *r, struct vhd_image *img, stru
 {
 	struct reopen_item *item = &r->items[r->count];
 
-	*item = (struct reopen_item){ .io = io,
-				      .id = img->type == VHD_TYPE_RAW ? NULL : img->footer.uuid };
+	*item = (struct reopen_item){ .io = io, .id = image_id(img) };
 	return item;
 }
 
