@@ -11,8 +11,9 @@
  * usually reaches the disk.
  *
  * Range locks (ORDER 12): a write that covers part of a sector is read, changed and written by
- * partial.c; no other write, zero or trim may touch its sectors meanwhile.  While there
- * is none of that kind (partials == 0), and that is the rule, nothing is compared.
+ * partial.c; no other write, zero or trim may touch its sectors meanwhile.  Nor those of a write
+ * whose client is gone (ORDER 19): it would land on what came after it.  While there
+ * is none of these kinds (alone == 0), and that is the rule, nothing is compared.
  * A blocked one also blocks later ones that overlap it, so none waits for ever.
  *
  * What lives in request.core: [0] flags, [1] what it weighs, [2] aborts of the retry
@@ -25,9 +26,13 @@
 #include "libvhd/base/number.h"
 #include "vbd-private.h"
 
+/* What was submitted so soon after a withdrawal may be cancelled with it. */
+#define CANCEL_NS UINT64_C(1000000000)
+
 enum core_flags {
-	CORE_CHARGED = 1 << 0, /* its tokens are taken */
-	CORE_PARTIAL = 1 << 1, /* a writer of part of a sector */
+	CORE_CHARGED = 1 << 0,	 /* its tokens are taken */
+	CORE_ALONE = 1 << 1,	 /* a writer that shares no sector with another */
+	CORE_WITHDRAWN = 1 << 2, /* nobody waits for it: it is not held */
 };
 
 static struct request *request_of(struct list *link)
@@ -65,10 +70,10 @@ static uint64_t sectors(const struct request *req)
 	return number_div_up(req->offset + req->length, REQUEST_SECTOR) - first_sector(req);
 }
 
-/* Do they share a sector, and does one of them cover part of one only? */
+/* Do they share a sector, and does one of them not share? */
 static bool meet(const struct request *a, const struct request *b)
 {
-	return ((a->core[0] | b->core[0]) & CORE_PARTIAL) &&
+	return ((a->core[0] | b->core[0]) & CORE_ALONE) &&
 	       number_overlap(first_sector(a), sectors(a), first_sector(b), sectors(b));
 }
 
@@ -80,7 +85,7 @@ static bool must_wait(struct vbd *vbd, const struct request *req, const struct l
 			return true;
 	}
 	for (struct list *l = vbd->blocked.next; l != before; l = l->next) {
-		/* a plain one among the blocked overlaps a partial one before it */
+		/* a plain one among the blocked overlaps one before it that is alone */
 		if (meet(req, request_of(l)))
 			return true;
 	}
@@ -91,8 +96,8 @@ static void start(struct vbd *vbd, struct request *req)
 {
 	req->core[2] = vbd->aborts;
 	vbd->flying++;
+	list_append(is_writer(req) ? &vbd->writing : &vbd->reading, &req->link);
 	if (is_writer(req)) {
-		list_append(&vbd->writing, &req->link);
 		/* ORDER 20: marked before it is written */
 		if (vbd->changes)
 			changes_mark(vbd->changes, req->offset, req->length);
@@ -129,15 +134,25 @@ static void unblock(struct vbd *vbd)
 	vbd->unblocking = false;
 }
 
+static void keep_alone(struct vbd *vbd, struct request *req)
+{
+	vbd->alone += !(req->core[0] & CORE_ALONE);
+	req->core[0] |= CORE_ALONE;
+}
+
+static void share_again(struct vbd *vbd, struct request *req)
+{
+	vbd->alone -= !!(req->core[0] & CORE_ALONE);
+	req->core[0] &= ~(uint64_t)CORE_ALONE;
+}
+
 /* It has its turn and counts in the host's load. */
 static void lock_and_start(struct vbd *vbd, struct request *req)
 {
 	if (is_writer(req)) {
-		if (partial_is(req) && !(req->core[0] & CORE_PARTIAL)) {
-			req->core[0] |= CORE_PARTIAL;
-			vbd->partials++;
-		}
-		if (vbd->partials && must_wait(vbd, req, &vbd->blocked)) {
+		if (partial_is(req) || (req->core[0] & CORE_WITHDRAWN))
+			keep_alone(vbd, req);
+		if (vbd->alone && must_wait(vbd, req, &vbd->blocked)) {
 			list_append(&vbd->blocked, &req->link);
 			host_leave(vbd, req->core[1]);
 			return;
@@ -248,8 +263,7 @@ void vbd_submit(struct vbd *vbd, struct request *req)
 /* One that was cancelled: nothing of it counts. */
 static void come_back(struct vbd *vbd, struct request *req)
 {
-	req->core[0] &= ~(uint64_t)CORE_PARTIAL;
-	if (vbd->gate == GATE_SHUT) {
+	if (vbd->gate == GATE_SHUT || (req->core[0] & CORE_WITHDRAWN)) {
 		finish(vbd, req, -ESHUTDOWN);
 		return;
 	}
@@ -258,23 +272,27 @@ static void come_back(struct vbd *vbd, struct request *req)
 		loop_defer(vbd->host->loop, &vbd->readmit);
 }
 
+/* Did an abort cancel it?  Else the storage made that up. */
+static bool is_cancelled(const struct vbd *vbd, const struct request *req)
+{
+	/* one that came just after may have waited for something that was cancelled */
+	return req->core[2] != vbd->aborts || vbd_now(vbd) - vbd->withdrawn_ns < CANCEL_NS;
+}
+
 static void over(struct vbd *vbd, struct request *req, int err)
 {
 	bool writer = is_writer(req);
 
 	assert(vbd->flying);
 	vbd->flying--;
-	if (writer)
-		list_remove(&req->link);
-	if (req->core[0] & CORE_PARTIAL)
-		vbd->partials--;
+	list_remove(&req->link);
+	share_again(vbd, req);
 	if (writer && !list_empty(&vbd->blocked))
 		unblock(vbd);
 	host_leave(vbd, req->core[1]);
 	if (!vbd->flying && vbd->phase == PHASE_DRAIN)
 		loop_defer(vbd->host->loop, &vbd->task);
-	/* nobody aborted: the storage made that up */
-	if (err == -ECANCELED && req->core[2] == vbd->aborts)
+	if (err == -ECANCELED && !is_cancelled(vbd, req))
 		err = -EIO;
 	if (err == -ECANCELED)
 		come_back(vbd, req);
@@ -333,17 +351,79 @@ static unsigned count(const struct list *list)
 	return n;
 }
 
+static bool is_withdrawn(const struct request *req, const void *owner)
+{
+	(void)owner;
+	return req->core[0] & CORE_WITHDRAWN;
+}
+
+static bool is_of(const struct request *req, const void *owner)
+{
+	return req->owner == owner;
+}
+
+/* Those of @held, a list of held ones, that nobody waits for end. */
+static void drop(struct vbd *vbd, struct list *held,
+		 bool (*unwanted)(const struct request *req, const void *owner), const void *owner)
+{
+	struct list gone, *next;
+
+	list_init(&gone);
+	for (struct list *l = held->next; l != held; l = next) {
+		next = l->next;
+		if (!unwanted(request_of(l), owner))
+			continue;
+		list_remove(l);
+		list_append(&gone, l);
+		vbd->stats.held--;
+	}
+	while ((next = list_pop(&gone)))
+		finish(vbd, request_of(next), -ESHUTDOWN);
+}
+
+/* Mark those of @owner in @list, and keep writers @alone.  True: some were not marked before. */
+static bool mark(struct vbd *vbd, const struct list *list, const void *owner, bool alone)
+{
+	bool any = false;
+
+	for (const struct list *l = list->next; l != list; l = l->next) {
+		struct request *req = list_entry(l, struct request, link);
+
+		if (!is_of(req, owner) || (req->core[0] & CORE_WITHDRAWN))
+			continue;
+		req->core[0] |= CORE_WITHDRAWN;
+		if (alone && is_writer(req))
+			keep_alone(vbd, req);
+		any = true;
+	}
+	return any;
+}
+
+void vbd_withdraw(struct vbd *vbd, const void *owner)
+{
+	bool flying;
+
+	mark(vbd, &vbd->throttled, owner, false);
+	mark(vbd, &vbd->ready, owner, false);
+	mark(vbd, &vbd->blocked, owner, true);
+	flying = mark(vbd, &vbd->writing, owner, true);
+	flying |= mark(vbd, &vbd->reading, owner, false);
+	if (flying && vbd->gate == GATE_OPEN) {
+		/* what waits in the retry comes back; that of others is admitted again */
+		vbd->withdrawn_ns = vbd_now(vbd);
+		vbd_cancel_stalled(vbd);
+	}
+	drop(vbd, &vbd->returned, is_of, owner);
+	drop(vbd, &vbd->held, is_of, owner);
+}
+
 void request_hold_all(struct vbd *vbd)
 {
 	struct list all;
 
 	list_init(&all);
-	for (struct list *l = vbd->blocked.next; l != &vbd->blocked; l = l->next) {
-		struct request *req = request_of(l);
-
-		vbd->partials -= !!(req->core[0] & CORE_PARTIAL);
-		req->core[0] &= ~(uint64_t)CORE_PARTIAL;
-	}
+	for (struct list *l = vbd->blocked.next; l != &vbd->blocked; l = l->next)
+		share_again(vbd, request_of(l));
 	list_splice(&all, &vbd->blocked);
 	list_splice(&all, &vbd->ready);
 	list_splice(&all, &vbd->throttled);
@@ -354,6 +434,7 @@ void request_hold_all(struct vbd *vbd)
 	host_forget_turn(vbd);
 	loop_timer_cancel(vbd->tokens);
 	vbd->gate = GATE_HOLD;
+	drop(vbd, &vbd->held, is_withdrawn, NULL);
 }
 
 /* All that is held, what came back first. */
@@ -401,6 +482,7 @@ void request_init(struct vbd *vbd)
 	list_init(&vbd->ready);
 	list_init(&vbd->blocked);
 	list_init(&vbd->writing);
+	list_init(&vbd->reading);
 	list_init(&vbd->turn);
 	vbd->readmit = (struct loop_task){ .run = readmit };
 }

@@ -12,8 +12,8 @@
  *   host.c       all VBDs, and whose turn it is
  *   stats.c throttle.c
  *
- *  V1  a request is in exactly one place: one of the lists held, returned, throttled, ready,
- *      blocked, or with the disk (counted in flying; writers also in the list writing)
+ *  V1  a request is in exactly one list: held, returned, throttled, ready, blocked, or, with the
+ *      disk (counted in flying), writing or reading
  *  V2  with the gate not GATE_OPEN nothing new goes to the disk
  *  V3  one life change at a time: op; while phase is not PHASE_IDLE none begins
  */
@@ -118,10 +118,12 @@ struct vbd {
 	/* requests */
 	enum vbd_gate gate;
 	struct list held, returned, throttled, ready, blocked;
-	struct list writing; /* WRITE, ZERO, TRIM with the disk */
-	unsigned flying;     /* requests with the disk */
-	unsigned partials;   /* partial writers: writing or blocked */
-	unsigned aborts;     /* of the retry, so far */
+	struct list writing;   /* WRITE, ZERO, TRIM with the disk */
+	struct list reading;   /* others with the disk */
+	unsigned flying;       /* requests with the disk */
+	unsigned alone;	       /* writers that share no sector with others: writing or blocked */
+	unsigned aborts;       /* of the retry, so far */
+	uint64_t withdrawn_ns; /* when something with the disk was, the last time */
 	bool unblocking, unblock_again;
 	struct loop_task readmit; /* what came back although the gate is open */
 	struct throttle throttle;
@@ -189,6 +191,8 @@ void vbd_drained(struct vbd *vbd);
 void vbd_after_quiesce(struct vbd *vbd);
 /* Back to serving, from any state with a disk that runs. */
 void vbd_go_on(struct vbd *vbd);
+/* Cancel what waits for the storage, and what the kernel has and fails; others may wait on. */
+void vbd_cancel_stalled(struct vbd *vbd);
 /* Fill in vbd->op->err: it ends with @code; if the state of the disk still allows that: true, and
  * the caller takes the op and ends it. */
 bool vbd_give_up(struct vbd *vbd, int code, const char *why);

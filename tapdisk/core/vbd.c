@@ -224,6 +224,12 @@ static void abort_retry(struct vbd *vbd)
 		vbd->disk->ops->abort(vbd->disk);
 }
 
+void vbd_cancel_stalled(struct vbd *vbd)
+{
+	abort_retry(vbd);
+	retry_resume_withdrawn(vbd->retry);
+}
+
 static void drain(struct vbd *vbd, enum vbd_life life)
 {
 	vbd->life = life;

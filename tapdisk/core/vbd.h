@@ -128,6 +128,11 @@ void vbd_resize_failed(struct vbd *vbd, uint64_t bytes);
  * (vbd_size).  done() may be called before it returns.  Partial sectors are read, changed and
  * written under range locks (ORDER 12). */
 void vbd_submit(struct vbd *vbd, struct request *req);
+/* Who asked for what @owner has here is gone, and waits for no answer (ORDER 19).  What is held, or
+ * comes to be held or to wait for storage in trouble, ends with -ESHUTDOWN and is never carried
+ * out; maybe before this returns.  What the kernel has already ends as it may; until then no later
+ * write touches its sectors. */
+void vbd_withdraw(struct vbd *vbd, const void *owner);
 
 /* ── knobs and numbers ── */
 

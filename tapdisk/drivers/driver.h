@@ -63,6 +63,7 @@ struct request {
 	struct request_extent *extents;
 	unsigned extent_max; /* >= 1 */
 	void (*done)(struct request *req);
+	const void *owner; /* whose it is, for vbd_withdraw; NULL: nobody's */
 	/* the answer */
 	int err;	       /* 0, -errno or -VHD_E_* */
 	unsigned extent_count; /* STATUS: from offset on, without gaps, together at most length (at

@@ -111,6 +111,7 @@ static void issue(struct raw_disk *d, struct request *req, enum engine_op op)
 		.length = req->length,
 		.buf = req->buf,
 		.retry = op == ENGINE_SYNC ? NULL : d->disk.retry, /* ORDER 5 */
+		.retry_epoch = retry_epoch(d->disk.retry),
 		.done = landed,
 	};
 	engine_submit(d->disk.engine, &r->io);

@@ -11,6 +11,7 @@
 
 static void pump(struct loop_task *task);
 static void resume(struct loop_task *task);
+static void meta_done(struct engine_io *io);
 
 static void next_turn(void *owner)
 {
@@ -58,6 +59,8 @@ static void send(struct vhd_op *op, struct vhd_layer *layer, enum engine_op what
 		 uint64_t length, void *buf, void (*done)(struct engine_io *io))
 {
 	struct disk *disk = &op->disk->disk;
+	/* metadata of the leaf is everybody's: it is not given up with the requests of one */
+	bool is_shared = done == meta_done && !op->of_view;
 
 	op->layer = layer;
 	op->io = (struct engine_io){ .file = layer->file,
@@ -66,7 +69,7 @@ static void send(struct vhd_op *op, struct vhd_layer *layer, enum engine_op what
 				     .length = length,
 				     .buf = buf,
 				     .retry = what == ENGINE_SYNC ? NULL : disk->retry,
-				     .retry_epoch = op->of_view ? retry_epoch(disk->retry) : 0,
+				     .retry_epoch = is_shared ? 0 : retry_epoch(disk->retry),
 				     .done = done };
 	engine_submit(disk->engine, &op->io);
 }
@@ -230,7 +233,8 @@ static void meta_done(struct engine_io *io)
 	bool given_up = retry_is_aborted(d->disk.retry) ||
 			io->retry_epoch != retry_epoch(d->disk.retry);
 	bool of_view = op->of_view;
-	int err = io->err;
+	int err = io->op == ENGINE_SYNC && io->err == -ECANCELED ? -EIO :
+								   io->err; /* nobody cancels it */
 	unsigned layer = op->view_layer;
 	uint32_t tag = op->tag;
 

@@ -244,6 +244,12 @@ static void quiesced(struct map_req *req)
 {
 	struct vhd_disk *d = list_entry(req, struct vhd_disk, quiesce);
 
+	if (req->err == -ECANCELED && !retry_is_aborted(d->disk.retry)) {
+		/* the end of a commit that was cancelled before: not this one */
+		map_quiesce(d->map, &d->quiesce);
+		pump_soon(d);
+		return;
+	}
 	d->quiesce_over = true;
 	vhd_settled(d);
 }

@@ -40,6 +40,7 @@ struct retry {
 	unsigned epoch;			   /* > 0 */
 	uint64_t since_ns, told_ns;	   /* of the stall: begin, last too_long */
 	uint64_t carry_ns, carry_until_ns; /* retry_resume_stalled */
+	uint64_t carry_told_ns;
 };
 
 bool retry_is_transient(int err)
@@ -95,6 +96,8 @@ static void begin_stall(struct retry *retry, int err)
 		return;
 	retry->delay_ns = DELAY_FIRST_NS;
 	retry->told_ns = loop_now_ns(retry->loop);
+	if (retry->told_ns < retry->carry_until_ns)
+		retry->told_ns = retry->carry_told_ns;
 	retry->since_ns = since(retry);
 	if (retry->params.stalled)
 		retry->params.stalled(retry->params.owner, err);
@@ -233,7 +236,19 @@ void retry_abort(struct retry *retry)
 void retry_resume_stalled(struct retry *retry)
 {
 	retry->carry_ns = retry->since_ns;
-	retry->carry_until_ns = loop_now_ns(retry->loop) + SOON_NS;
+	retry->carry_told_ns = loop_now_ns(retry->loop);
+	retry->carry_until_ns = retry->carry_told_ns + SOON_NS;
+	retry_resume(retry);
+}
+
+void retry_resume_withdrawn(struct retry *retry)
+{
+	uint64_t told_ns = retry->told_ns;
+
+	if (retry->reason) {
+		retry_resume_stalled(retry);
+		retry->carry_told_ns = told_ns;
+	}
 	retry_resume(retry);
 }
 

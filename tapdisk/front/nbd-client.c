@@ -21,6 +21,11 @@
 /* One turn of one client: others wait meanwhile. */
 #define RECEIVES_A_TURN 8
 
+/* A machine that is gone says no goodbye: it is asked when nothing came for so long. */
+#define KEEPALIVE_IDLE_S  60
+#define KEEPALIVE_AGAIN_S 15
+#define KEEPALIVE_TRIES	  4
+
 void nbd_client_free(struct nbd_client *c)
 {
 	struct nbd_server *server = c->server;
@@ -49,6 +54,14 @@ static void negotiated(struct nbd_client *c)
 	c->counted_negotiating = false;
 }
 
+/* ORDER 19: what it asked for and cannot be told about any more does not wait for better times, to be
+ * carried out on top of what others wrote meanwhile. */
+static void withdraw(struct nbd_client *c)
+{
+	if (c->in_flight && c->export->vbd)
+		vbd_withdraw(c->export->vbd, c);
+}
+
 void nbd_client_close(struct nbd_client *c)
 {
 	if (c->state != NBD_CLOSING) {
@@ -69,6 +82,7 @@ void nbd_client_close(struct nbd_client *c)
 		while (!list_empty(&c->replies))
 			nbd_slot_release(list_entry(c->replies.next, struct nbd_slot, link));
 		nbd_holder_release(&c->holder);
+		withdraw(c);
 	}
 	/* freed by the task: callers may be in the middle of it */
 	nbd_client_work(c);
@@ -173,6 +187,8 @@ static void watch(struct nbd_client *c)
 	 * be written to, which is an event at once */
 	if (replies_wait(c) || (c->parse_more && c->released))
 		events |= LOOP_WRITE;
+	if (c->state == NBD_SERVING && !c->left)
+		events |= LOOP_LEFT;
 	loop_fd_watch(c->watch, events);
 	/* decrypted already: no event will tell */
 	if (c->tls_on && c->readable && may_receive(c))
@@ -205,6 +221,9 @@ static void serve(struct nbd_client *c)
 		nbd_reply_flush(c);
 	if (c->state != NBD_SERVING)
 		return;
+	/* somebody may still listen, but nobody knows how long */
+	if (c->left)
+		withdraw(c);
 	/* what came before the end is answered, as far as somebody listens */
 	if ((c->eof || c->finishing) && !c->in_flight && !replies_wait(c) && !c->parse_more)
 		nbd_client_close(c);
@@ -253,6 +272,8 @@ static void ready(void *owner, unsigned events)
 
 	if (events & LOOP_READ)
 		c->readable = true;
+	if (events & LOOP_LEFT)
+		c->left = true;
 	nbd_client_work(c);
 }
 
@@ -286,11 +307,15 @@ static void peer_name(struct nbd_client *c)
 	socklen_t length = sizeof(address);
 	struct ucred cred;
 	socklen_t cred_length = sizeof(cred);
-	int on = 1;
+	int on = 1, idle = KEEPALIVE_IDLE_S, again = KEEPALIVE_AGAIN_S, tries = KEEPALIVE_TRIES;
 
 	if (getpeername(c->fd, (struct sockaddr *)&address, &length) == 0 &&
 	    address.ss_family != AF_UNIX) {
 		(void)setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		(void)setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+		(void)setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPINTVL, &again, sizeof(again));
+		(void)setsockopt(c->fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof(tries));
+		(void)setsockopt(c->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 		nbd_address_text((struct sockaddr *)&address, length, c->peer, sizeof(c->peer));
 	} else if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_length) == 0) {
 		snprintf(c->peer, sizeof(c->peer), "pid %d uid %u", cred.pid, cred.uid);

@@ -147,6 +147,7 @@ struct nbd_client {
 	size_t in_at, in_end;
 	uint64_t skip; /* bytes of payload or option still to be dropped */
 	bool readable, eof;
+	bool left;    /* it sends nothing more, though not all that it sent was read */
 	bool starved; /* serving: the next step needs more bytes */
 	bool large;   /* the last payload was: the next is likely to be */
 	/* negotiation */

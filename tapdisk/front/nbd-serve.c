@@ -78,6 +78,7 @@ static void submit(struct nbd_slot *s)
 
 	req->buf = s->buf;
 	req->done = done;
+	req->owner = c;
 	c->in_flight++;
 	vbd_submit(c->export->vbd, req);
 }

@@ -103,7 +103,7 @@ bool nbd_stream_fill(struct nbd_client *c)
 	if (n == -EAGAIN)
 		return false;
 	if (n <= 0) {
-		c->eof = true;
+		c->eof = c->left = true;
 		return true;
 	}
 	c->bytes_in += (uint64_t)n;

@@ -41,6 +41,7 @@ void loop_expect(struct loop *loop);
 enum loop_events {
 	LOOP_READ = 1 << 0,
 	LOOP_WRITE = 1 << 1,
+	LOOP_LEFT = 1 << 2, /* a socket whose other side sends nothing more */
 };
 struct loop_fd;
 /* @fd is borrowed, non-blocking.  Nothing is watched at first.  A hang-up or error is reported

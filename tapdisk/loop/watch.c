@@ -30,7 +30,8 @@ static void poll_event(uv_poll_t *handle, int status, int events);
 static void poll_arm(struct loop_fd *fd)
 {
 	int events = (fd->watched & LOOP_READ ? UV_READABLE : 0) |
-		     (fd->watched & LOOP_WRITE ? UV_WRITABLE : 0);
+		     (fd->watched & LOOP_WRITE ? UV_WRITABLE : 0) |
+		     (fd->watched & LOOP_LEFT ? UV_DISCONNECT : 0);
 
 	if (events)
 		uv_poll_start(&fd->uv, events, poll_event);
@@ -42,7 +43,8 @@ static void poll_event(uv_poll_t *handle, int status, int events)
 {
 	struct loop_fd *fd = (struct loop_fd *)handle;
 	unsigned got = (events & UV_READABLE ? LOOP_READ : 0u) |
-		       (events & UV_WRITABLE ? LOOP_WRITE : 0u);
+		       (events & UV_WRITABLE ? LOOP_WRITE : 0u) |
+		       (events & UV_DISCONNECT ? LOOP_LEFT : 0u);
 
 	loop_event(handle->data);
 	if (status < 0)

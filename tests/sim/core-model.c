@@ -128,11 +128,14 @@ static void done(struct request *r)
 		model_die("a request is answered twice");
 	s->busy = false;
 	m->busy--;
+	if (r->err == -ECANCELED)
+		model_die("-ECANCELED reached a client");
+	m->gone -= s->withdrawn;
+	if (s->withdrawn)
+		return; /* what came of it is nobody's, as model_vanish has noted */
 	m->failed += r->err != 0;
 	if (r->err == -ESHUTDOWN && !m->shut)
 		model_die("-ESHUTDOWN before anybody closes");
-	if (r->err == -ECANCELED)
-		model_die("-ECANCELED reached a client");
 	if (is_writer(r))
 		written(s);
 	else if (!r->err && r->op == REQUEST_READ)
@@ -220,6 +223,8 @@ void model_submit(struct model *m)
 	r->extents = s->extents;
 	r->extent_max = 1 + (unsigned)rng_below(m->rng, MODEL_EXTENTS);
 	r->done = done;
+	r->owner = &m->clients[rng_below(m->rng, MODEL_CLIENTS)];
+	s->withdrawn = false;
 	for (uint64_t i = 0; i < r->length; i++) {
 		s->buf[i] = s->sent[i] = (uint8_t)rng_next(m->rng);
 		s->unsure[i] = m->changing[r->offset + i];
@@ -232,4 +237,25 @@ void model_submit(struct model *m)
 	m->busy++;
 	m->requests++;
 	vbd_submit(m->vbd, r);
+}
+
+void model_vanish(struct model *m)
+{
+	const char *client = &m->clients[rng_below(m->rng, MODEL_CLIENTS)];
+
+	for (unsigned i = 0; i < MODEL_SLOTS; i++) {
+		struct model_slot *s = &m->slots[i];
+		const struct request *r = &s->req;
+
+		if (!s->busy || s->withdrawn || r->owner != client)
+			continue;
+		s->withdrawn = true;
+		m->withdrawn++;
+		m->gone++;
+		if (!is_writer(r))
+			continue;
+		memset(m->changing + r->offset, false, r->length);
+		memset(m->unknown + r->offset, true, r->length);
+	}
+	vbd_withdraw(m->vbd, client);
 }

@@ -2,7 +2,8 @@
  *
  * Writers in flight never share a byte, so each byte is known but while one of them changes
  * it, after one failed, and after a trim (as it was, or zero).  They may well share a sector:
- * that is what the core's range locks are for.
+ * that is what the core's range locks are for.  Clients vanish: what one of them was about to write
+ * may come or not, but never on top of what another writes later.
  */
 #ifndef TEST_CORE_MODEL_H
 #define TEST_CORE_MODEL_H
@@ -13,6 +14,7 @@
 #define MODEL_BYTES_MAX 32768u
 #define MODEL_SLOTS	96u
 #define MODEL_EXTENTS	4u
+#define MODEL_CLIENTS	4u
 
 struct model;
 
@@ -20,6 +22,7 @@ struct model_slot {
 	struct request req; /* first */
 	struct model *model;
 	bool busy;
+	bool withdrawn;
 	uint8_t buf[MODEL_BYTES_MAX], sent[MODEL_BYTES_MAX];
 	bool unsure[MODEL_BYTES_MAX]; /* of a read: bytes that some writer changed meanwhile */
 	struct request_extent extents[MODEL_EXTENTS];
@@ -34,10 +37,11 @@ struct model {
 	bool maybe_zero[MODEL_BYTES_MAX]; /* a trim */
 	bool changing[MODEL_BYTES_MAX];	  /* a writer is in flight */
 	struct model_slot slots[MODEL_SLOTS];
-	unsigned busy;
-	bool shut; /* closing was told: -ESHUTDOWN is right */
+	unsigned busy, gone; /* gone: of those, whose client has vanished */
+	char clients[MODEL_CLIENTS]; /* their addresses are who they are */
+	bool shut;		     /* closing was told: -ESHUTDOWN is right */
 	/* Counted; never reset. */
-	unsigned long requests, compared, failed;
+	unsigned long requests, compared, failed, withdrawn;
 	unsigned long partial; /* writers of part of a sector beside another writer of it */
 };
 
@@ -45,6 +49,8 @@ struct model {
 void model_reset(struct model *m, uint64_t bytes);
 /* One random request, where a slot and its bytes are free. */
 void model_submit(struct model *m);
+/* One of its clients vanishes. */
+void model_vanish(struct model *m);
 /* Tell what is wrong, with the seed, and abort. */
 void model_die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 extern unsigned long long model_seed;

@@ -181,6 +181,8 @@ static void failed(const struct drive_slot *slot)
 	bool durable = r->op == REQUEST_FLUSH || (r->flags & REQUEST_FUA) || g->syncs_fail;
 
 	g->errors++;
+	if (slot->withdrawn && r->err == -ESHUTDOWN)
+		return;
 	if (g->may_fail || (g->closing && r->err == -ESHUTDOWN))
 		return;
 	if (!is_writer(r) && r->op != REQUEST_FLUSH)
@@ -267,6 +269,8 @@ void drive_submit(struct drive *g)
 	r->all_zero = false;
 	r->buf = slot->buf;
 	r->done = done;
+	r->owner = rng_chance(g->rng, 30) ? g : NULL;
+	slot->withdrawn = false;
 	if (r->op == REQUEST_FLUSH) {
 		note_counts(slot);
 	} else {
@@ -294,6 +298,13 @@ void drive_submit(struct drive *g)
 	g->busy++;
 	g->requests++;
 	vbd_submit(g->vbd, r);
+}
+
+void drive_vanish(struct drive *g)
+{
+	for (unsigned i = 0; i < DRIVE_SLOTS; i++)
+		g->slots[i].withdrawn = g->slots[i].busy && g->slots[i].req.owner == g;
+	vbd_withdraw(g->vbd, g);
 }
 
 /* ── life ── */

@@ -32,7 +32,7 @@ struct drive;
 struct drive_slot {
 	struct request req; /* first */
 	struct drive *drive;
-	bool busy;
+	bool busy, withdrawn;
 	uint8_t *buf;	   /* DRIVE_BYTES_MAX, of the VBD's view */
 	uint8_t *sent;	   /* copy of what was written */
 	uint32_t *flushed; /* FLUSH: of each sector, absolute count when submitted */
@@ -66,6 +66,8 @@ void drive_try(struct drive *drive, uint64_t sectors);
 bool drive_tried(const struct drive *drive, uint64_t sectors);
 /* One random request, where a slot and its sectors are free. */
 void drive_submit(struct drive *drive);
+/* One of its clients vanishes: what it asked for may come, or end unheard. */
+void drive_vanish(struct drive *drive);
 /* The power goes now: requests in flight may have left anything between. */
 void drive_cut(struct drive *drive);
 /* The old process is gone. */

@@ -6,7 +6,7 @@
  * time, and wait in the retry for none, some or all time.  Then:
  *
  *   - every request and every operation is answered once, not before it was asked for
- *   - what is read is what was written (core-model.h)
+ *   - what is read is what was written (core-model.h), though clients vanish with requests in flight
  *   - a driver is used as driver.h says: a probe looks at every call (core-probe.h)
  *   - once the storage is well again everything comes to an end; where it never is, by force
  *
@@ -311,6 +311,8 @@ static void play_step(void)
 		while (burst--)
 			model_submit(&g->model);
 	}
+	if (chance(3))
+		model_vanish(&g->model);
 	if (g->held && chance(20)) {
 		g->held = false;
 		vbd_release(g->vbd);
@@ -320,6 +322,8 @@ static void play_step(void)
 	if (chance(2))
 		turn_knobs(g);
 	(void)sim_step();
+	if ((vbd_state(g->vbd) & VBD_PAUSED) && g->model.gone)
+		model_die("paused, and %u requests of vanished clients are held", g->model.gone);
 }
 
 static void let_go(struct guest *g)
@@ -455,9 +459,11 @@ int main(void)
 	const struct model *a = &s.guests[0].model, *b = &s.guests[1].model;
 
 	n = model_play(5000, 200000, &s.rng, play);
-	printf("%llu seeds: %lu requests, %lu failed, %lu sectors shared; %lu operations, %lu "
+	printf("%llu seeds: %lu requests, %lu failed, %lu withdrawn, %lu sectors shared; %lu "
+	       "operations, %lu "
 	       "refused, %lu timed out; %lu opened, %lu paused, %lu held, %lu leases, %lu stalls\n",
-	       n, a->requests + b->requests, a->failed + b->failed, a->partial + b->partial, s.ops,
-	       s.refused, s.timed_out, s.opened, s.paused, s.held, s.leases, s.stalls);
+	       n, a->requests + b->requests, a->failed + b->failed, a->withdrawn + b->withdrawn,
+	       a->partial + b->partial, s.ops, s.refused, s.timed_out, s.opened, s.paused, s.held,
+	       s.leases, s.stalls);
 	return 0;
 }

@@ -305,6 +305,8 @@ static void play_round(void)
 		} else if (chance(1)) {
 			sim_faults(0);
 		}
+		if (chance(2))
+			drive_vanish(&s.drive);
 		if (chance(30))
 			drive_submit(&s.drive);
 		if (chance(4))

@@ -159,6 +159,8 @@ static void step(void)
 
 	if (g->state != CLOSED && !g->drive.closing && chance(50))
 		drive_submit(&g->drive);
+	if (chance(2))
+		drive_vanish(&g->drive);
 	(void)sim_step();
 }
 

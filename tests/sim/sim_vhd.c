@@ -156,6 +156,8 @@ static void play_round(void)
 			sim_sync_faults(syncs);
 			s.drive.syncs_fail |= syncs;
 		}
+		if (rng_chance(&s.rng, 2))
+			drive_vanish(&s.drive);
 		if (rng_chance(&s.rng, 40))
 			drive_submit(&s.drive);
 		if (rng_chance(&s.rng, 1))
