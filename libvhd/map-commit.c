@@ -65,6 +65,7 @@ static bool early_next(struct vhd_map *map, struct map_io *io)
 	list_remove(&b->early_link);
 	b->early = EARLY_FLYING;
 	io->op = MAP_WRITE;
+	io->once = true; /* the commit writes it then */
 	io->length = early_bytes(map, b);
 	io->offset = ((uint64_t)b->entry + map->bitmap_sectors) * VHD_SECTOR - io->length;
 	io->buf = map->early_page + map->page_bytes - io->length;

@@ -72,6 +72,7 @@ struct map_block {
 	uint32_t moving;      /* place it is being copied to; 0: it is not */
 	uint64_t moving_losses; /* map->losses when that began */
 	enum { EARLY_NONE, EARLY_QUEUED, EARLY_FLYING, EARLY_DONE } early;
+	bool early_lost; /* FLYING, and a sync failed meanwhile: it may have been before that */
 	struct list early_link;
 	uint8_t bits[]; /* bitmap_bytes */
 };
@@ -115,6 +116,7 @@ struct map_space {
 	enum space_state state;
 	bool flying;	       /* its one operation has been offered */
 	bool wanted;	       /* somebody waits for a position */
+	bool unasked;	       /* nobody did when the growth under way began */
 	int lost;	       /* a sync failed meanwhile: what the next one covers may be gone */
 	bool ahead_failed;     /* growing ahead of need did: only who waits makes it try again */
 	uint64_t next;	       /* sector from which the next position is sought */
@@ -208,6 +210,7 @@ struct map_shape {
 	uint64_t scanned; /* bytes of the BAT */
 	uint64_t found;	  /* bytes: end of the last block seen so far */
 	bool held;	  /* lookups that last keep the end higher */
+	bool plain;	  /* as the file is, without a new batmap */
 	enum { CUT_NO, CUT_FLYING, CUT_FAILED, CUT_DONE } cut;
 };
 

@@ -6,6 +6,8 @@
  *                                  were     at their            file end
  *                                  freed    places
  *
+ * On a full disk the batmap may have no storage, nor the footer at its new place: then both stay as
+ * they are, and the file as long as it is.
  * A crash leaves a footer behind the last block and maybe another one further
  * on; either batmap whole, or one whose checksum fails.
  */
@@ -51,7 +53,18 @@ static void begin_writing(struct vhd_map *map)
 	find_end(map);
 	map->shape.step = 0;
 	map->shape.cut = CUT_NO;
+	map->shape.plain = false;
 	map->commit.stage = SHAPE_WRITE;
+}
+
+/* Something of WRITE failed, which nothing depends on. */
+static void do_without(struct vhd_map *map)
+{
+	map->commit.err = 0;
+	map->batmap.dirty = false; /* the one on disk knows less, and nothing wrong */
+	map->shape.end = map->space.footer;
+	map->shape.step = 0;
+	map->shape.plain = true;
 }
 
 bool shape_begin(struct vhd_map *map)
@@ -149,6 +162,8 @@ static bool write_next(struct vhd_map *map, struct map_io *io)
 		else /* ORDER 7: the footer first, the cut after a sync */
 			offered = commit_offer(map, io, MAP_WRITE, sh->end, VHD_FOOTER_BYTES,
 					       map->space.footer_buf);
+		if (offered)
+			io->once = !sh->plain;
 		sh->step += offered;
 		return offered;
 	}
@@ -197,7 +212,7 @@ static void finish(struct vhd_map *map)
 		if (map->batmap.dirty)
 			full_stored(map, false);
 		map->resize.doubt = false;
-		if (map->shape.scanned == UINT64_MAX)
+		if (map->shape.scanned == UINT64_MAX && !map->shape.plain)
 			map->freed.any = map->shape.held;
 	}
 	/* from the cut on the footer in force is the new one, whatever failed after it */
@@ -214,6 +229,8 @@ bool shape_next(struct vhd_map *map, struct map_io *io)
 	if (c->stage == SHAPE_SCAN)
 		return scan_next(map, io);
 	if (c->stage == SHAPE_WRITE) {
+		if (c->err && !c->flying && !map->shape.plain)
+			do_without(map);
 		if (!c->err && write_next(map, io))
 			return true;
 		if (c->flying || (!c->err && map->shape.step < 2))

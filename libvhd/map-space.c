@@ -83,13 +83,14 @@ void space_reset(struct vhd_map *map, uint64_t footer, bool cut)
 		return;
 	s->stale = cut ? 0 : number_max(s->stale, s->footer);
 	s->footer = footer;
-	s->next = footer / VHD_SECTOR;
+	/* what was not cut off is no zeros: blocks go behind it */
+	s->next = cut ? footer / VHD_SECTOR : number_div_up(s->stale, VHD_SECTOR) + 1;
 	s->prepared_end = s->next;
 	s->ahead_end = s->room = 0;
 	s->end_of_data = number_min(s->end_of_data, footer);
 	s->state = SPACE_READY;
 	map->p.append_only = true;
-	freed_cut(map, s->next);
+	freed_cut(map, footer / VHD_SECTOR);
 }
 
 bool space_rests(const struct vhd_map *map)
@@ -312,7 +313,8 @@ bool space_next(struct vhd_map *map, struct map_io *io)
 		break;
 	case SPACE_READY:
 		s->state = SPACE_GROW;
-		/* fall through */
+		io->once = s->unasked = !s->wanted;
+				       /* fall through */
 	case SPACE_GROW:
 		grow_next(map, io);
 		break;
@@ -327,7 +329,10 @@ static void grow_failed(struct vhd_map *map, int err)
 	if (!map->p.device)
 		map->space.stale = map->space.new_end;
 	map->space.ahead_failed = true;
-	settle(map, err);
+	/* who came to wait meanwhile has it tried again, with patience */
+	if (!map->space.unasked)
+		settle(map, err);
+	map->space.unasked = false;
 }
 
 /* What was written at new_end is durable. */

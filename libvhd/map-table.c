@@ -411,7 +411,8 @@ void table_done(struct vhd_map *map, struct map_slot *slot, int err)
 		bits_loaded(map, b, err);
 		return;
 	default: /* SLOT_EARLY: a failure only means that the commit writes it */
-		b->early = err ? EARLY_NONE : EARLY_DONE;
+		b->early = err || b->early_lost ? EARLY_NONE : EARLY_DONE;
+		b->early_lost = false;
 		freed_unblock(map, b);
 		table_settle(map, b);
 	}
@@ -480,6 +481,8 @@ void table_doubt_early(struct vhd_map *map)
 		for (struct map_block *b = map->hash[i]; b; b = b->hash_next)
 			if (b->early == EARLY_DONE)
 				b->early = EARLY_NONE;
+			else if (b->early == EARLY_FLYING)
+				b->early_lost = true;
 }
 
 uint64_t table_fresh_end(const struct vhd_map *map)

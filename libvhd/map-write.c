@@ -104,20 +104,19 @@ int map_write(struct vhd_map *map, struct map_req *req, struct map_ext *out, int
 	return n;
 }
 
-static void make_visible(struct vhd_map *map, struct map_block *b)
+static void show(struct vhd_map *map, struct map_block *b)
 {
-	if (b->visible)
-		return;
+	map->new_blocks += !b->visible;
 	b->visible = true;
-	map->new_blocks++;
-	commit_mark(map, b);
 }
 
 static void block_written(struct vhd_map *map, struct map_block *b, uint64_t first, uint64_t count)
 {
 	assert(b->writers > 0);
 	b->writers--;
-	make_visible(map, b);
+	show(map, b);
+	if (b->fresh && !b->named && !(b->frozen && b->frozen_entry == b->entry))
+		commit_mark(map, b); /* else a commit has its entry, or will have it again */
 	if (!bits_all_set(b->bits, first, count)) {
 		bits_set_range(b->bits, first, count);
 		commit_mark(map, b);
@@ -161,12 +160,13 @@ void map_cancel(struct vhd_map *map, const struct map_req *req)
 			assert(b->writers > 0);
 			b->writers--;
 			/* Where all bits are ones (ORDER 9) what reached the place
-			 * shows as soon as the block is used, so it is used from now on, and
-			 * who zeroes the range finds it.  With a parent a fresh record nobody
-			 * wrote to stays: the next write to this block finds its position,
-			 * which no commit will name before. */
+			 * shows as soon as the block is used, so it shows from now on, and
+			 * who zeroes the range finds it.  But nothing of it was promised: no
+			 * commit names the block before it is written to, for which a full
+			 * disk may have no room.  Nor with a parent: the record stays, and the
+			 * next write finds its position. */
 			if (map_fills(map))
-				make_visible(map, b);
+				show(map, b);
 			freed_unblock(map, b);
 			table_settle(map, b);
 		}

@@ -31,6 +31,7 @@ struct map_io {
 	enum map_op op;
 	uint64_t offset, length; /* bytes; MAP_TRUNCATE: offset is the new size */
 	void *buf;		 /* stays as it is until map_done */
+	bool once; /* if it fails the map does without: not worth trying again, on a full disk say */
 	uint32_t tag;
 };
 

@@ -16,7 +16,7 @@
  * is none of these kinds (alone == 0), and that is the rule, nothing is compared.
  * A blocked one also blocks later ones that overlap it, so none waits for ever.
  *
- * What lives in request.core: [0] flags, [1] what it weighs, [2] aborts of the retry
+ * What lives in request.core: [0] flags, [1] what it weighs, [2] aborts of the retry and [4] losses
  * when it went to the disk; partial.c has its own use of [3].
  */
 #include <assert.h>
@@ -29,10 +29,14 @@
 /* What was submitted so soon after a withdrawal may be cancelled with it. */
 #define CANCEL_NS UINT64_C(1000000000)
 
+/* A write that syncs which fail keep undoing fails, too. */
+#define TIMES_AGAIN 8u
+
 enum core_flags {
 	CORE_CHARGED = 1 << 0,	 /* its tokens are taken */
 	CORE_ALONE = 1 << 1,	 /* a writer that shares no sector with another */
 	CORE_WITHDRAWN = 1 << 2, /* nobody waits for it: it is not held */
+	CORE_AGAIN = 1 << 8,	 /* from here on: how often it was carried out anew, was_lost() */
 };
 
 static struct request *request_of(struct list *link)
@@ -95,6 +99,7 @@ static bool must_wait(struct vbd *vbd, const struct request *req, const struct l
 static void start(struct vbd *vbd, struct request *req)
 {
 	req->core[2] = vbd->aborts;
+	req->core[4] = vbd->losses;
 	vbd->flying++;
 	list_append(is_writer(req) ? &vbd->writing : &vbd->reading, &req->link);
 	if (is_writer(req)) {
@@ -272,11 +277,24 @@ static void come_back(struct vbd *vbd, struct request *req)
 		loop_defer(vbd->host->loop, &vbd->readmit);
 }
 
+/* A sync failed while it was with the disk: what of it the kernel had already may be lost (ORDER 5), and
+ * its client, who has no answer yet, will not write it again.  We have all of it still. */
+static bool was_lost(const struct vbd *vbd, const struct request *req)
+{
+	return is_writer(req) && req->core[4] != vbd->losses;
+}
+
+static bool may_go_again(const struct request *req)
+{
+	return req->core[0] < TIMES_AGAIN * CORE_AGAIN;
+}
+
 /* Did an abort cancel it?  Else the storage made that up. */
 static bool is_cancelled(const struct vbd *vbd, const struct request *req)
 {
 	/* one that came just after may have waited for something that was cancelled */
-	return req->core[2] != vbd->aborts || vbd_now(vbd) - vbd->withdrawn_ns < CANCEL_NS;
+	return req->core[2] != vbd->aborts || was_lost(vbd, req) ||
+	       vbd_now(vbd) - vbd->withdrawn_ns < CANCEL_NS;
 }
 
 static void over(struct vbd *vbd, struct request *req, int err)
@@ -314,12 +332,37 @@ static bool is_promise(const struct vbd *vbd, const struct request *req)
 	       (is_writer(req) && ((req->flags & REQUEST_FUA) || vbd->params.writethrough));
 }
 
+void vbd_client_init(const struct vbd *vbd, struct vbd_client *client)
+{
+	client->heard = vbd->told;
+}
+
+/* ORDER 5: @err, or what a flush has to say of syncs that failed, which its client has not heard of. */
+static int tell_losses(struct vbd *vbd, struct request *req, int err)
+{
+	uint64_t *heard = req->client ? &req->client->heard : &vbd->told;
+	if (err == -ECANCELED)
+		return err;
+	if (!err && vbd->losses != *heard)
+		err = -EIO;
+	if (err && !(req->core[0] & CORE_WITHDRAWN))
+		*heard = vbd->told = vbd->losses;
+	return err;
+}
+
 void request_over(struct vbd *vbd, struct request *req, int err)
 {
 	/* the disk has done with it: its place is free */
 	struct changes_wait *wait = (struct changes_wait *)(void *)req->state;
 
 	_Static_assert(sizeof(*wait) <= REQUEST_STATE_BYTES, "room in a request");
+	if (!err && was_lost(vbd, req)) {
+		err = may_go_again(req) ? -ECANCELED : -EIO;
+		req->core[0] += CORE_AGAIN;
+	}
+
+	if (req->op == REQUEST_FLUSH)
+		err = tell_losses(vbd, req, err);
 	if (!err && vbd->changes && is_promise(vbd, req)) {
 		/* ORDER 20: the bits are durable no later than what they stand for */
 		*wait = (struct changes_wait){ .done = logged, .owner = req };
@@ -351,27 +394,28 @@ static unsigned count(const struct list *list)
 	return n;
 }
 
-static bool is_withdrawn(const struct request *req, const void *owner)
+static bool is_withdrawn(const struct request *req, const struct vbd_client *client)
 {
-	(void)owner;
+	(void)client;
 	return req->core[0] & CORE_WITHDRAWN;
 }
 
-static bool is_of(const struct request *req, const void *owner)
+static bool is_of(const struct request *req, const struct vbd_client *client)
 {
-	return req->owner == owner;
+	return req->client == client;
 }
 
 /* Those of @held, a list of held ones, that nobody waits for end. */
 static void drop(struct vbd *vbd, struct list *held,
-		 bool (*unwanted)(const struct request *req, const void *owner), const void *owner)
+		 bool (*unwanted)(const struct request *req, const struct vbd_client *client),
+		 const struct vbd_client *client)
 {
 	struct list gone, *next;
 
 	list_init(&gone);
 	for (struct list *l = held->next; l != held; l = next) {
 		next = l->next;
-		if (!unwanted(request_of(l), owner))
+		if (!unwanted(request_of(l), client))
 			continue;
 		list_remove(l);
 		list_append(&gone, l);
@@ -381,15 +425,16 @@ static void drop(struct vbd *vbd, struct list *held,
 		finish(vbd, request_of(next), -ESHUTDOWN);
 }
 
-/* Mark those of @owner in @list, and keep writers @alone.  True: some were not marked before. */
-static bool mark(struct vbd *vbd, const struct list *list, const void *owner, bool alone)
+/* Mark those of @client in @list, and keep writers @alone.  True: some were not marked before. */
+static bool mark(struct vbd *vbd, const struct list *list, const struct vbd_client *client,
+		 bool alone)
 {
 	bool any = false;
 
 	for (const struct list *l = list->next; l != list; l = l->next) {
 		struct request *req = list_entry(l, struct request, link);
 
-		if (!is_of(req, owner) || (req->core[0] & CORE_WITHDRAWN))
+		if (!is_of(req, client) || (req->core[0] & CORE_WITHDRAWN))
 			continue;
 		req->core[0] |= CORE_WITHDRAWN;
 		if (alone && is_writer(req))
@@ -399,22 +444,22 @@ static bool mark(struct vbd *vbd, const struct list *list, const void *owner, bo
 	return any;
 }
 
-void vbd_withdraw(struct vbd *vbd, const void *owner)
+void vbd_withdraw(struct vbd *vbd, const struct vbd_client *client)
 {
 	bool flying;
 
-	mark(vbd, &vbd->throttled, owner, false);
-	mark(vbd, &vbd->ready, owner, false);
-	mark(vbd, &vbd->blocked, owner, true);
-	flying = mark(vbd, &vbd->writing, owner, true);
-	flying |= mark(vbd, &vbd->reading, owner, false);
+	mark(vbd, &vbd->throttled, client, false);
+	mark(vbd, &vbd->ready, client, false);
+	mark(vbd, &vbd->blocked, client, true);
+	flying = mark(vbd, &vbd->writing, client, true);
+	flying |= mark(vbd, &vbd->reading, client, false);
 	if (flying && vbd->gate == GATE_OPEN) {
 		/* what waits in the retry comes back; that of others is admitted again */
 		vbd->withdrawn_ns = vbd_now(vbd);
 		vbd_cancel_stalled(vbd);
 	}
-	drop(vbd, &vbd->returned, is_of, owner);
-	drop(vbd, &vbd->held, is_of, owner);
+	drop(vbd, &vbd->returned, is_of, client);
+	drop(vbd, &vbd->held, is_of, client);
 }
 
 void request_hold_all(struct vbd *vbd)

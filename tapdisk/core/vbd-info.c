@@ -255,6 +255,13 @@ void vbd_disk_event(struct disk *disk, const char *what, const char *text)
 	vbd_event(vbd, what, text);
 }
 
+void vbd_disk_lost(struct disk *disk)
+{
+	struct vbd *vbd = disk->owner;
+
+	vbd->losses++;
+}
+
 void vbd_changes_lost(void *owner, const char *text)
 {
 	vbd_event(owner, "changes-lost", text);

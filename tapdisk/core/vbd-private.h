@@ -123,6 +123,8 @@ struct vbd {
 	unsigned flying;       /* requests with the disk */
 	unsigned alone;	       /* writers that share no sector with others: writing or blocked */
 	unsigned aborts;       /* of the retry, so far */
+	uint64_t losses;       /* syncs that failed, ever */
+	uint64_t told;	       /* of them, to some client's flush */
 	uint64_t withdrawn_ns; /* when something with the disk was, the last time */
 	bool unblocking, unblock_again;
 	struct loop_task readmit; /* what came back although the gate is open */
@@ -266,6 +268,8 @@ void vbd_free_params(struct disk_params *params);
 char *vbd_name_of(const char *spec);
 /* A struct retry_params.stalled; @owner: the VBD. */
 void vbd_stalled(void *owner, int err);
+/* A struct disk.lost. */
+void vbd_disk_lost(struct disk *disk);
 /* The log of changed blocks is given up. */
 void vbd_changes_lost(void *owner, const char *text);
 /* A struct disk.event. */

@@ -79,6 +79,7 @@ static int attach(struct vbd *vbd, struct disk *disk, struct vhd_error *err)
 	disk->retry = vbd->retry;
 	disk->completed = request_completed;
 	disk->event = vbd_disk_event;
+	disk->lost = vbd_disk_lost;
 	disk->owner = vbd;
 	disk->peers = &vbd->host->disks;
 	rc = disk->ops->start(disk, err);
@@ -178,6 +179,7 @@ static void opened(struct vbd *vbd)
 	vbd->disk = disk;
 	vbd->size = disk->size;
 	vbd->read_only = disk->read_only;
+	vbd->told = vbd->losses; /* they were another image's */
 	vbd_go_on(vbd);
 	vbd_tell(vbd, VBD_NEWS_OPENED);
 	vbd_event(vbd, "opened", vbd->spec);
@@ -342,12 +344,34 @@ void vbd_close_now(struct vbd *vbd)
 	vbd_step_start(vbd, vbd_work_close, closed);
 }
 
+/* ORDER 5: what no client was told of is told to who closes the disk, once. */
+static int untold(struct vbd *vbd)
+{
+	bool any = vbd->losses != vbd->told;
+
+	vbd->told = vbd->losses;
+	return any ? -EIO : 0;
+}
+
+static void close_paused(struct vbd *vbd)
+{
+	if (untold(vbd) && !is_forced(vbd)) {
+		vbd_op_error(vbd->op, -EIO,
+			     "'%s' is not closed: a flush failed before it was paused, and no client "
+			     "has been told; closing it again does",
+			     vbd_name(vbd));
+		vbd_finish(vbd);
+		return;
+	}
+	vbd_close_now(vbd);
+}
+
 static void begin_close(struct vbd *vbd)
 {
 	if (vbd->life == LIFE_RUNNING)
 		drain(vbd, LIFE_CLOSING);
 	else if (vbd->life == LIFE_PAUSED)
-		vbd_close_now(vbd);
+		close_paused(vbd);
 	else
 		refuse(vbd, -EINVAL, "close");
 }
@@ -361,6 +385,11 @@ void vbd_after_quiesce(struct vbd *vbd)
 		vbd_go_on(vbd);
 		vbd_again(vbd);
 		return;
+	}
+	if (vbd->life == LIFE_CLOSING) {
+		int rc = untold(vbd);
+
+		err = err ? err : rc;
 	}
 	if (err && !is_forced(vbd)) {
 		vbd_op_error(vbd->op, err, "cannot make '%s' durable: %s; it goes on",

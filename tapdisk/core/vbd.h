@@ -124,15 +124,23 @@ void vbd_resize_failed(struct vbd *vbd, uint64_t bytes);
 
 /* ── requests ── */
 
+/* Who asks: a front-end's connection; its memory.  A sync that failed is told to the first FLUSH of each
+ * that was there then, even if that one's own sync succeeds (ORDER 5). */
+struct vbd_client {
+	uint64_t heard; /* of the VBD's losses */
+};
+
 /* Any offset, length and buffer inside the disk: whole range checked by the caller
  * (vbd_size).  done() may be called before it returns.  Partial sectors are read, changed and
  * written under range locks (ORDER 12). */
 void vbd_submit(struct vbd *vbd, struct request *req);
-/* Who asked for what @owner has here is gone, and waits for no answer (ORDER 19).  What is held, or
+/* A client's connection comes: what was lost before and nobody was told it shall hear. */
+void vbd_client_init(const struct vbd *vbd, struct vbd_client *client);
+/* @client is gone, and waits for no answer to its requests (ORDER 19).  What is held, or
  * comes to be held or to wait for storage in trouble, ends with -ESHUTDOWN and is never carried
  * out; maybe before this returns.  What the kernel has already ends as it may; until then no later
  * write touches its sectors. */
-void vbd_withdraw(struct vbd *vbd, const void *owner);
+void vbd_withdraw(struct vbd *vbd, const struct vbd_client *client);
 
 /* ── knobs and numbers ── */
 

@@ -63,7 +63,7 @@ struct request {
 	struct request_extent *extents;
 	unsigned extent_max; /* >= 1 */
 	void (*done)(struct request *req);
-	const void *owner; /* whose it is, for vbd_withdraw; NULL: nobody's */
+	struct vbd_client *client; /* whose it is (vbd.h); or NULL */
 	/* the answer */
 	int err;	       /* 0, -errno or -VHD_E_* */
 	unsigned extent_count; /* STATUS: from offset on, without gaps, together at most length (at
@@ -73,12 +73,13 @@ struct request {
 	struct list link;
 	struct vbd *vbd;
 	uint64_t started_ns;
-	uint64_t core[4];
+	uint64_t core[5];
 	/* the driver's, while the request is with it */
 	_Alignas(16) unsigned char state[REQUEST_STATE_BYTES];
 };
 
 struct disk;
+struct vbd_client;
 
 struct disk_layer_info { /* for statistics; strings are valid until the disk changes */
 	const char *path, *type;
@@ -139,6 +140,9 @@ struct disk {
 	void (*completed)(struct disk *disk, struct request *req, int err);
 	/* Something worth an event happened: "flush-failed"; text for people.  May be NULL. */
 	void (*event)(struct disk *disk, const char *what, const char *text);
+	/* A sync failed, whoever asked for it: what was written since the last good one may be lost
+	 * (ORDER 5).  Before anybody is answered because of it.  May be NULL. */
+	void (*lost)(struct disk *disk);
 	void *owner;
 	/* All running disks of the process, or NULL: the driver links itself in while it runs,
 	 * so that disks with a parent in common share it. */
@@ -149,6 +153,12 @@ struct disk {
 static inline void disk_complete(struct disk *disk, struct request *req, int err)
 {
 	disk->completed(disk, req, err);
+}
+
+static inline void disk_lost(struct disk *disk)
+{
+	if (disk->lost)
+		disk->lost(disk);
 }
 
 struct disk_params {

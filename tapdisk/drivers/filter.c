@@ -21,6 +21,13 @@ static void event(struct disk *below, const char *what, const char *text)
 		f->disk.event(&f->disk, what, text);
 }
 
+static void lost(struct disk *below)
+{
+	struct filter *f = below->owner;
+
+	disk_lost(&f->disk);
+}
+
 int filter_open(struct filter *f, const char *type, const char *argument,
 		const struct disk_params *params, size_t *own, struct vhd_error *err)
 {
@@ -56,6 +63,7 @@ int filter_start(struct disk *disk, struct vhd_error *err)
 	below->peers = disk->peers;
 	below->completed = completed;
 	below->event = event;
+	below->lost = lost;
 	below->owner = f;
 	return below->ops->start(below, err);
 }

@@ -64,9 +64,10 @@ static struct raw_disk *raw_of(struct disk *disk)
 
 /* ── requests ── */
 
-static void sync_failed(struct raw_disk *d, int err)
+static void sync_failed(struct raw_disk *d)
 {
-	if (err != -ECANCELED && d->disk.event)
+	disk_lost(&d->disk);
+	if (d->disk.event)
 		d->disk.event(&d->disk, "flush-failed",
 			      "a flush failed: what was written since the last good one may be "
 			      "lost");
@@ -81,7 +82,7 @@ static void landed(struct engine_io *io)
 
 	if (io->op == ENGINE_SYNC) {
 		if (err)
-			sync_failed(d, err);
+			sync_failed(d);
 	} else if (io->op == ENGINE_READ) {
 		d->read_failures += err && err != -ECANCELED;
 	} else {
@@ -217,7 +218,7 @@ static void quiesce_landed(struct engine_io *io)
 	struct raw_disk *d = list_entry(io, struct raw_disk, quiesce);
 
 	if (io->err)
-		sync_failed(d, io->err);
+		sync_failed(d);
 	else
 		d->changed = false;
 	d->quiesced(d->quiesced_arg, io->err);

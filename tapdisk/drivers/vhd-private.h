@@ -72,6 +72,7 @@ struct vhd_op {
 		struct vhd_op *next;
 	};
 	/* metadata */
+	bool once; /* errors are reported at once */
 	bool of_view;
 	unsigned view_layer;
 	uint32_t tag;

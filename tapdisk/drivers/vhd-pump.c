@@ -68,7 +68,7 @@ static void send(struct vhd_op *op, struct vhd_layer *layer, enum engine_op what
 				     .offset = offset,
 				     .length = length,
 				     .buf = buf,
-				     .retry = what == ENGINE_SYNC ? NULL : disk->retry,
+				     .retry = what == ENGINE_SYNC || op->once ? NULL : disk->retry,
 				     .retry_epoch = is_shared ? 0 : retry_epoch(disk->retry),
 				     .done = done };
 	engine_submit(disk->engine, &op->io);
@@ -98,6 +98,8 @@ static void data_done(struct engine_io *io)
 		io->err = crypt_decrypt(op->layer->crypt, io->buf, io->buf, op->sector,
 					io->length / VHD_SECTOR);
 	if (io->err) {
+		if (io->op == ENGINE_SYNC)
+			disk_lost(&d->disk);
 		if (reading)
 			op->layer->read_failures++;
 		else
@@ -175,7 +177,7 @@ bool pump_issue(struct vhd_req *v, struct vhd_layer *layer, enum engine_op what,
 		v->own_op_busy = true;
 		op->disk = d;
 	}
-	op->of_view = false;
+	op->of_view = op->once = false;
 	op->req = v;
 	op->sector = sector;
 	if (what == ENGINE_READ)
@@ -214,6 +216,8 @@ static void synced(struct engine_io *io)
 	struct vhd_disk *d = op->disk;
 
 	give_meta(op);
+	if (io->err)
+		disk_lost(&d->disk);
 	d->quiesce.err = io->err;
 	d->quiesce.ready(&d->quiesce);
 }
@@ -222,7 +226,7 @@ void pump_sync_flat(struct vhd_disk *d)
 {
 	struct vhd_op *op = take_meta(d);
 
-	op->of_view = false;
+	op->of_view = op->once = false;
 	send(op, vhd_leaf(d), ENGINE_SYNC, 0, 0, NULL, synced);
 }
 
@@ -233,8 +237,7 @@ static void meta_done(struct engine_io *io)
 	bool given_up = retry_is_aborted(d->disk.retry) ||
 			io->retry_epoch != retry_epoch(d->disk.retry);
 	bool of_view = op->of_view;
-	int err = io->op == ENGINE_SYNC && io->err == -ECANCELED ? -EIO :
-								   io->err; /* nobody cancels it */
+	int err = io->err;
 	unsigned layer = op->view_layer;
 	uint32_t tag = op->tag;
 
@@ -242,6 +245,8 @@ static void meta_done(struct engine_io *io)
 		op->layer->read_failures++;
 	else if (err)
 		op->layer->write_failures++;
+	if (err && io->op == ENGINE_SYNC)
+		disk_lost(&d->disk);
 	give_meta(op);
 	pump_soon(d);
 	if (of_view) {
@@ -266,6 +271,7 @@ static void issue(struct vhd_disk *d, struct vhd_layer *layer, const struct map_
 	struct vhd_op *op = take_meta(d);
 
 	op->of_view = of_view;
+	op->once = m->once;
 	op->view_layer = view_layer;
 	op->tag = m->tag;
 	send(op, layer, ops[m->op], m->offset, m->length, m->buf, meta_done);

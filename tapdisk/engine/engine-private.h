@@ -8,7 +8,7 @@
  *  E1  a transfer is one operation of the kernel; it finishes once, after all its short
  *      results were continued
  *  E2  an engine_io is in exactly one place: the queue, a transfer's riders, a steps, a file's
- *      blocked list, the starved list, or held by retry
+ *      blocked list or syncs, the starved list, or held by retry
  *  E3  callbacks to callers happen only in the flush task, a back end's event or a worker's
  *      done: never inside engine_submit
  */
@@ -74,6 +74,8 @@ struct engine_file {
 	struct list spans;	      /* held */
 	unsigned partials;	      /* of them partial */
 	struct list blocked;	      /* of engine_io that wait for spans, in order */
+	bool syncing;		      /* a sync is in flight */
+	struct list syncs; /* of engine_io that came since: the next one is for all of them */
 };
 
 struct engine_backend {

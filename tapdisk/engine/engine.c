@@ -177,6 +177,30 @@ bool engine_learn_align(struct engine_file *file, enum engine_op op, int err)
 	return true;
 }
 
+/* The kernel tells of writes that it has lost once, to whichever sync asks first: those that came
+ * since are about the same writes and must not hear that all is well (ORDER 5).  One at a time, then,
+ * and who has waited for one that failed fails with it. */
+static void sync_over(struct engine_file *file, struct list *riders, int *err)
+{
+	struct list next;
+	struct list *first;
+
+	file->syncing = false;
+	/* nobody cancels a sync: it would be tried again */
+	if (*err == -ECANCELED)
+		*err = -EIO;
+	if (*err < 0) {
+		list_splice(riders, &file->syncs);
+		return;
+	}
+	first = list_pop(&file->syncs);
+	if (!first)
+		return;
+	list_init(&next);
+	list_append(&next, first); /* the others ride with it */
+	engine_requeue(file->engine, &next);
+}
+
 static void riders_finish(struct transfer *t, int err)
 {
 	struct engine_file *file = t->file;
@@ -191,7 +215,10 @@ static void riders_finish(struct transfer *t, int err)
 	engine->busy--;
 	if (!list_empty(&engine->queue))
 		engine_wake(engine);
-	if (err < 0 && (riders.next->next != &riders || engine_learn_align(file, t->op, err))) {
+	if (t->op == ENGINE_SYNC)
+		sync_over(file, &riders, &err);
+	else if (err < 0 &&
+		 (riders.next->next != &riders || engine_learn_align(file, t->op, err))) {
 		/* which of them it was, only each alone can tell */
 		for (link = riders.next; link != &riders; link = link->next)
 			list_entry(link, struct engine_io, link)->state[0] |= IO_SINGLE;
@@ -216,6 +243,7 @@ static void ride(struct engine *engine, struct engine_io *io)
 	t->op = io->op;
 	t->in_worker = io->op == ENGINE_TRUNCATE && !at_once(io->file);
 	t->finish = riders_finish;
+	io->file->syncing |= io->op == ENGINE_SYNC;
 	merge_gather(engine, t, io);
 	transfer_go(t);
 }
@@ -246,7 +274,9 @@ static void dispatch(struct engine *engine, struct engine_io *io)
 	}
 	if (changes && io->file->direct && span_blocks(io))
 		return;
-	if (!by_steps)
+	if (io->op == ENGINE_SYNC && io->file->syncing)
+		list_append(&io->file->syncs, &io->link);
+	else if (!by_steps)
 		ride(engine, io);
 	else if (!steps_start(engine, io))
 		list_append(&engine->starved, &io->link);

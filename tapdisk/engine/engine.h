@@ -30,7 +30,9 @@ struct retry;
 enum engine_op {
 	ENGINE_READ,
 	ENGINE_WRITE, /* extends the file where it ends behind its end */
-	ENGINE_SYNC, /* fdatasync: writes, zeroes, punches, truncates completed before are durable */
+	ENGINE_SYNC,  /* fdatasync: writes, zeroes, punches, truncates completed before are durable.
+		      * One of a file at a time: those that come meanwhile share the next one, and
+		      * fail with this one if it fails.  Never -ECANCELED */
 	ENGINE_PUNCH, /* reads as zeros afterwards, space given back where possible */
 	ENGINE_ZERO,  /* reads as zeros afterwards; space stays or becomes allocated where possible.
 		      * Neither changes the size of a file */

@@ -79,6 +79,7 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 	file->device = params->device;
 	list_init(&file->spans);
 	list_init(&file->blocked);
+	list_init(&file->syncs);
 	flags = fcntl(file->fd, F_GETFL);
 	if (flags < 0 || fstat(file->fd, &st) < 0 || fstatfs(file->fd, &fs) < 0) {
 		rc = -errno;

@@ -43,6 +43,8 @@ void merge_gather(struct engine *engine, struct transfer *t, struct engine_io *i
 	t->iov = t->vec;
 	t->iov_count = 0;
 	add(t, io);
+	if (io->op == ENGINE_SYNC)
+		list_splice(&t->riders, &io->file->syncs);
 	for (unsigned tried = 0; !alone && tried < WINDOW && link != &engine->queue; tried++) {
 		struct engine_io *next = list_entry(link, struct engine_io, link);
 

@@ -59,7 +59,7 @@ static void negotiated(struct nbd_client *c)
 static void withdraw(struct nbd_client *c)
 {
 	if (c->in_flight && c->export->vbd)
-		vbd_withdraw(c->export->vbd, c);
+		vbd_withdraw(c->export->vbd, &c->as_client);
 }
 
 void nbd_client_close(struct nbd_client *c)

@@ -164,6 +164,7 @@ struct nbd_client {
 	bool tls_on, tls_waiting;
 	/* serving */
 	struct nbd_export *export;
+	struct vbd_client as_client;
 	struct nbd_slot *slots; /* owned array */
 	struct buffers *buffers;
 	struct nbd_holder holder;

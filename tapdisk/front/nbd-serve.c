@@ -27,6 +27,7 @@ int nbd_serve_begin(struct nbd_client *c, struct nbd_export *e)
 		list_append(&c->free_slots, &c->slots[i].link);
 	}
 	c->export = e;
+	vbd_client_init(e->vbd, &c->as_client);
 	e->clients++;
 	c->state = NBD_SERVING;
 	nbd_client_negotiated(c);
@@ -78,7 +79,7 @@ static void submit(struct nbd_slot *s)
 
 	req->buf = s->buf;
 	req->done = done;
-	req->owner = c;
+	req->client = &c->as_client;
 	c->in_flight++;
 	vbd_submit(c->export->vbd, req);
 }

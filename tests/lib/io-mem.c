@@ -535,6 +535,11 @@ void mem_disk_fail(struct mem_disk *disk, uint64_t nth, uint64_t times, int code
 	disk->failed = false;
 }
 
+void mem_io_fail(struct vhd_io *io, int code)
+{
+	mem_disk_fail(((struct mem_io *)io)->disk, 0, 1, code);
+}
+
 bool mem_disk_failed(const struct mem_disk *disk)
 {
 	return disk->failed;

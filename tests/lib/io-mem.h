@@ -51,6 +51,8 @@ uint64_t mem_disk_operations(const struct mem_disk *disk);
  * A write that fails has stored half of its sectors.  After a sync that failed,
  * sectors written before it stay readable and never become durable by a later one. */
 void mem_disk_fail(struct mem_disk *disk, uint64_t nth, uint64_t times, int code);
+/* The next operation of the disk behind @io, one of these, fails. */
+void mem_io_fail(struct vhd_io *io, int code);
 /* Did an operation fail as ordered? */
 bool mem_disk_failed(const struct mem_disk *disk);
 /* The storage is full at this size: extending it beyond is -ENOSPC.  0: no bound. */

@@ -223,7 +223,7 @@ void model_submit(struct model *m)
 	r->extents = s->extents;
 	r->extent_max = 1 + (unsigned)rng_below(m->rng, MODEL_EXTENTS);
 	r->done = done;
-	r->owner = &m->clients[rng_below(m->rng, MODEL_CLIENTS)];
+	r->client = &m->clients[rng_below(m->rng, MODEL_CLIENTS)];
 	s->withdrawn = false;
 	for (uint64_t i = 0; i < r->length; i++) {
 		s->buf[i] = s->sent[i] = (uint8_t)rng_next(m->rng);
@@ -241,13 +241,13 @@ void model_submit(struct model *m)
 
 void model_vanish(struct model *m)
 {
-	const char *client = &m->clients[rng_below(m->rng, MODEL_CLIENTS)];
+	const struct vbd_client *client = &m->clients[rng_below(m->rng, MODEL_CLIENTS)];
 
 	for (unsigned i = 0; i < MODEL_SLOTS; i++) {
 		struct model_slot *s = &m->slots[i];
 		const struct request *r = &s->req;
 
-		if (!s->busy || s->withdrawn || r->owner != client)
+		if (!s->busy || s->withdrawn || r->client != client)
 			continue;
 		s->withdrawn = true;
 		m->withdrawn++;

@@ -38,8 +38,8 @@ struct model {
 	bool changing[MODEL_BYTES_MAX];	  /* a writer is in flight */
 	struct model_slot slots[MODEL_SLOTS];
 	unsigned busy, gone; /* gone: of those, whose client has vanished */
-	char clients[MODEL_CLIENTS]; /* their addresses are who they are */
-	bool shut;		     /* closing was told: -ESHUTDOWN is right */
+	struct vbd_client clients[MODEL_CLIENTS];
+	bool shut; /* closing was told: -ESHUTDOWN is right */
 	/* Counted; never reset. */
 	unsigned long requests, compared, failed, withdrawn;
 	unsigned long partial; /* writers of part of a sector beside another writer of it */

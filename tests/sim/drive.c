@@ -56,7 +56,7 @@ static void set_only(struct drive_cell *c, const uint8_t *bytes)
 	while (c->count)
 		drop_first(c);
 	add(c, bytes, 1);
-	c->first = 0;
+	c->first = c->doubted = 0;
 	c->writers = 0;
 }
 
@@ -114,6 +114,26 @@ static void check_read(struct drive_slot *slot)
 	g->reads++;
 }
 
+static void doubt_cell(struct drive_cell *c)
+{
+	c->doubted = c->first + c->count;
+}
+
+/* A write under way may be lost, too, until it is carried out anew. */
+void drive_lost(struct drive *g)
+{
+	for (uint64_t n = 0; n < g->sectors; n++)
+		if (g->cells[n].count > 1)
+			doubt_cell(&g->cells[n]);
+	for (unsigned i = 0; i < DRIVE_SLOTS; i++) {
+		const struct request *r = &g->slots[i].req;
+
+		if (g->slots[i].busy && is_writer(r))
+			for (uint64_t n = first_of(r); n < end_of(r); n++)
+				doubt_cell(&g->cells[n]);
+	}
+}
+
 static void made_durable(const struct drive_slot *slot)
 {
 	struct drive *g = slot->drive;
@@ -121,6 +141,8 @@ static void made_durable(const struct drive_slot *slot)
 	for (uint64_t n = 0; n < g->sectors; n++) {
 		struct drive_cell *c = &g->cells[n];
 
+		if (slot->flushed[n] <= c->doubted)
+			continue;
 		/* the last one there was, and what it may have been instead */
 		while (c->count > c->either && c->first + 1 < slot->flushed[n])
 			drop_first(c);
@@ -164,6 +186,8 @@ static void written(struct drive_slot *slot)
 
 	for (uint64_t n = first_of(r); n < end_of(r); n++) {
 		join(slot, n, r->err || r->op == REQUEST_TRIM);
+		if (r->err && g->syncs_fail) /* nor was it carried out anew */
+			doubt_cell(&g->cells[n]);
 		g->cells[n].writers--;
 	}
 	/* a trim that did nothing has nothing to make durable: not what was written before */
@@ -210,6 +234,8 @@ static void done(struct request *r)
 	if (r->op == REQUEST_FLUSH) {
 		if (!r->err)
 			made_durable(slot);
+		else if (!slot->withdrawn)
+			drive_lost(g);
 		return;
 	}
 	/* readers count as writers do, so that nothing changes under them */
@@ -269,7 +295,7 @@ void drive_submit(struct drive *g)
 	r->all_zero = false;
 	r->buf = slot->buf;
 	r->done = done;
-	r->owner = rng_chance(g->rng, 30) ? g : NULL;
+	r->client = rng_chance(g->rng, 30) ? &g->client : NULL;
 	slot->withdrawn = false;
 	if (r->op == REQUEST_FLUSH) {
 		note_counts(slot);
@@ -303,8 +329,8 @@ void drive_submit(struct drive *g)
 void drive_vanish(struct drive *g)
 {
 	for (unsigned i = 0; i < DRIVE_SLOTS; i++)
-		g->slots[i].withdrawn = g->slots[i].busy && g->slots[i].req.owner == g;
-	vbd_withdraw(g->vbd, g);
+		g->slots[i].withdrawn = g->slots[i].busy && g->slots[i].req.client == &g->client;
+	vbd_withdraw(g->vbd, &g->client);
 }
 
 /* ── life ── */
@@ -361,6 +387,8 @@ void drive_cut(struct drive *g)
 			for (uint64_t n = first_of(&slot->req); n < end_of(&slot->req); n++)
 				join(slot, n, true);
 	}
+	if (g->syncs_fail)
+		drive_lost(g);
 	g->dead = true;
 }
 
@@ -394,7 +422,9 @@ void drive_copy(struct drive *g, const struct drive *from, uint64_t n)
 
 bool drive_settle(struct drive *g, uint64_t n, const uint8_t *bytes)
 {
-	bool allowed = holds(&g->cells[n], 0, bytes);
+	const struct drive_cell *c = &g->cells[n];
+	/* behind a flush that failed anything may be: a place of a block that was never stored */
+	bool allowed = c->doubted > c->first || holds(c, 0, bytes);
 
 	set_only(&g->cells[n], bytes);
 	return allowed;

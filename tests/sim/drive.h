@@ -3,7 +3,8 @@
  * Each sector holds what is durable and what was written since, in order.  After a power cut any
  * of those may be on the disk; what a read returns is the last one, or one of a few after a trim or a
  * write that failed.  Requests of any alignment are in flight in any number; none that changes a
- * sector meets another one of it.
+ * sector meets another one of it.  What was written before a flush that failed is nowhere
+ * for sure, even if a later one succeeds; written again and flushed it is.
  */
 #ifndef TEST_DRIVE_H
 #define TEST_DRIVE_H
@@ -21,6 +22,7 @@
  * "either" last ones. */
 struct drive_cell {
 	uint32_t first;		       /* absolute number of values[0] */
+	uint32_t doubted;	       /* values below that are no more durable by a flush */
 	unsigned count;		       /* >= 1 */
 	unsigned either;	       /* this many of the last may be read */
 	unsigned writers;	       /* requests in flight that change or read it */
@@ -41,6 +43,7 @@ struct drive_slot {
 struct drive {
 	struct rng *rng; /* borrowed */
 	struct vbd *vbd; /* borrowed */
+	struct vbd_client client;
 	uint64_t sectors, block_bytes;
 	uint64_t tried
 		[DRIVE_TRIED]; /* sizes of growths that failed: the disk may have one all the same */
@@ -74,6 +77,8 @@ void drive_cut(struct drive *drive);
 void drive_rise(struct drive *drive);
 /* All that was answered is durable. */
 void drive_durable(struct drive *drive);
+/* A sync failed: what was written since the last good one may be lost, and its place hold anything. */
+void drive_lost(struct drive *drive);
 /* It was closed without a commit: any of what was written since the last flush may be there. */
 void drive_doubt(struct drive *drive);
 /* Sector @n is as in @from, and durable; nothing is in flight. */

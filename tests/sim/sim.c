@@ -230,8 +230,11 @@ static int perform(struct engine_io *io)
 {
 	struct vhd_io *f = io->file->io;
 
-	if (w.per_mille && rng_below(w.rng, 1000) < w.per_mille &&
-	    (io->op != ENGINE_SYNC || w.sync_faults))
+	if (w.per_mille && rng_below(w.rng, 1000) < w.per_mille && io->op == ENGINE_SYNC &&
+	    w.sync_faults)
+		mem_io_fail(f, rng_chance(w.rng, 50) ? -EIO :
+						       -ENOSPC); /* and what it covers is lost */
+	else if (w.per_mille && rng_below(w.rng, 1000) < w.per_mille && io->op != ENGINE_SYNC)
 		return rng_chance(w.rng, 50) ? -EIO : -ENOSPC;
 	switch (io->op) {
 	case ENGINE_READ:
@@ -250,6 +253,32 @@ static int perform(struct engine_io *io)
 	return -EINVAL;
 }
 
+/* As engine.h says: is another sync of that file not told yet? */
+static bool sync_waits(const struct engine_io *io)
+{
+	for (struct list *l = w.engine.flying.next; l != &w.engine.flying; l = l->next) {
+		const struct engine_io *other = list_entry(l, struct engine_io, link);
+
+		if (other->op == ENGINE_SYNC && other->file == io->file &&
+		    other->state[0] == IO_PERFORMED)
+			return true;
+	}
+	return false;
+}
+
+/* Others that came since fail with it. */
+static void share_failure(const struct engine_io *io)
+{
+	for (struct list *l = w.engine.flying.next; l != &w.engine.flying; l = l->next) {
+		struct engine_io *other = list_entry(l, struct engine_io, link);
+
+		if (other->op == ENGINE_SYNC && other->file == io->file) {
+			other->state[0] = IO_PERFORMED;
+			other->err = io->err;
+		}
+	}
+}
+
 /* What is done may be told much later, and others come between. */
 static void complete_one(void)
 {
@@ -260,6 +289,8 @@ static void complete_one(void)
 	while (n--)
 		l = l->next;
 	io = list_entry(l, struct engine_io, link);
+	if (io->state[0] == IO_WAITS && io->op == ENGINE_SYNC && sync_waits(io))
+		return;
 	if (io->state[0] == IO_WAITS) {
 		io->err = perform(io);
 		io->state[0] = IO_PERFORMED;
@@ -268,6 +299,8 @@ static void complete_one(void)
 	}
 	list_remove(l);
 	w.engine.count--;
+	if (io->err && io->op == ENGINE_SYNC)
+		share_failure(io);
 	if (io->err && io->retry && retry_hold(io->retry, io, io->err))
 		return;
 	io->done(io);

@@ -210,6 +210,7 @@ static void open_vbd(void)
 	s.host.open = open_chain;
 	if (vbd_new(&s.host, &p, &s.drive.vbd) < 0)
 		model_die("no VBD");
+	vbd_client_init(s.drive.vbd, &s.drive.client);
 	snprintf(spec, sizeof(spec), "vhd:%s", s.leaf);
 	s.job = JOB_UNPAUSE;
 	s.op = (struct vbd_op){ .done = told };
@@ -254,6 +255,13 @@ static void tidy(bool in_doubt)
 	}
 }
 
+static void use_store(struct store *store)
+{
+	store_free(s.store);
+	s.store = store;
+	store_use(store, &s.rng);
+}
+
 static void crash(void)
 {
 	struct store *cut = store_cut(s.store, &s.rng);
@@ -264,9 +272,7 @@ static void crash(void)
 	drive_cut(&s.drive);
 	close_vbd();
 	drive_rise(&s.drive);
-	store_free(s.store);
-	s.store = cut;
-	store_use(cut, &s.rng);
+	use_store(cut);
 	images_look(s.store, in_doubt && images_hidden(s.store, s.leaf) ? s.name : s.leaf, &s.drive,
 		    "after a power cut");
 	tidy(in_doubt);
@@ -318,7 +324,11 @@ static void play_round(void)
 		return;
 	}
 	close_vbd();
-	drive_durable(&s.drive);
+	use_store(store_cut(s.store, &s.rng));
+	if (s.drive.syncs_fail)
+		drive_lost(&s.drive);
+	else
+		drive_durable(&s.drive);
 	images_look(s.store, s.leaf, &s.drive, "closed");
 	tidy(false);
 }

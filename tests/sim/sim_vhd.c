@@ -80,6 +80,7 @@ static void open_vbd(void)
 	s.host.open = open_chain;
 	if (vbd_new(&s.host, &p, &s.drive.vbd) < 0)
 		model_die("no VBD");
+	vbd_client_init(s.drive.vbd, &s.drive.client);
 	snprintf(spec, sizeof(spec), "vhd:%s", s.leaf);
 	begin_op();
 	vbd_open(s.drive.vbd, spec, &s.params, &s.op);
@@ -125,6 +126,13 @@ static void pause_and_resume(void)
 	await_op("unpause", true);
 }
 
+static void use_store(struct store *store)
+{
+	store_free(s.store);
+	s.store = store;
+	store_use(store, &s.rng);
+}
+
 /* The dead process is let go on with its old disks, and be closed, so that its memory is freed. */
 static void crash(void)
 {
@@ -133,9 +141,7 @@ static void crash(void)
 	drive_cut(&s.drive);
 	close_vbd();
 	drive_rise(&s.drive);
-	store_free(s.store);
-	s.store = cut;
-	store_use(cut, &s.rng);
+	use_store(cut);
 	s.crashes++;
 }
 
@@ -170,7 +176,11 @@ static void play_round(void)
 		return;
 	}
 	close_vbd();
-	drive_durable(&s.drive);
+	use_store(store_cut(s.store, &s.rng));
+	if (s.drive.syncs_fail)
+		drive_lost(&s.drive);
+	else
+		drive_durable(&s.drive);
 	images_look(s.store, s.leaf, &s.drive, "closed");
 }
 

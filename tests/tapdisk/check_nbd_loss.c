@@ -1,0 +1,198 @@
+/* check_nbd_loss.c - ORDER 5: a sync that failed is told to clients' flushes, whoever had asked for it, and
+ * what was being written meanwhile is written again */
+#include <errno.h>
+#include <string.h>
+
+#include "nbd-world.h"
+#include "tests/lib/suite.h"
+
+static struct world w;
+static struct wire a, b;
+static uint8_t data[4096];
+
+static struct wire_request request(uint16_t type, uint64_t length)
+{
+	static uint64_t cookie;
+
+	return (struct wire_request){ .type = type, .cookie = ++cookie, .length = length };
+}
+
+static void begin(struct wire *wire)
+{
+	wire_open(wire, &w);
+	(void)wire_go(wire, WIRE_SIMPLE, "disk");
+}
+
+static uint32_t flush(struct wire *wire)
+{
+	struct wire_request r = request(NBD_CMD_FLUSH, 0);
+
+	return wire_do(wire, WIRE_SIMPLE, &r, NULL, 0, NULL);
+}
+
+static uint32_t write_durably(struct wire *wire)
+{
+	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
+
+	r.flags = NBD_CMD_FLAG_FUA;
+	return wire_do(wire, WIRE_SIMPLE, &r, data, sizeof(data), NULL);
+}
+
+static void op_done(struct vbd_op *op)
+{
+	*(bool *)op->owner = true;
+}
+
+static bool is_true(void *arg)
+{
+	return *(bool *)arg;
+}
+
+START_TEST(every_client_hears_once)
+{
+	world_open(&w, NULL);
+	begin(&a);
+	begin(&b);
+	ck_assert_uint_eq(flush(&a), 0);
+	disk_lost(&w.disk->disk); /* by age, say */
+	/* what is durable by itself is not concerned, nor does it hear for the others */
+	ck_assert_uint_eq(write_durably(&a), 0);
+	ck_assert_uint_eq(flush(&a), NBD_EIO);
+	ck_assert_uint_eq(flush(&a), 0);
+	ck_assert_uint_eq(flush(&b), NBD_EIO);
+	ck_assert_uint_eq(flush(&b), 0);
+	/* somebody knows: no business of one who comes later */
+	wire_close(&b);
+	begin(&b);
+	ck_assert_uint_eq(flush(&b), 0);
+	world_close(&w);
+}
+END_TEST
+
+/* Who was there is gone before it flushed: it may be the same guest that comes again. */
+START_TEST(nobody_knew)
+{
+	world_open(&w, NULL);
+	begin(&a);
+	disk_lost(&w.disk->disk);
+	wire_close(&a);
+	begin(&a);
+	ck_assert_uint_eq(flush(&a), NBD_EIO);
+	ck_assert_uint_eq(flush(&a), 0);
+	world_close(&w);
+}
+END_TEST
+
+START_TEST(a_pause_does_not_forget)
+{
+	bool over = false;
+	struct vbd_op op = { .done = op_done, .owner = &over };
+
+	world_open(&w, NULL);
+	begin(&a);
+	disk_lost(&w.disk->disk);
+	vbd_pause(w.vbd, 0, 0, &op);
+	ck_assert(world_until(&w, is_true, &over));
+	ck_assert_int_eq(op.err.code, 0);
+	over = false;
+	vbd_unpause(w.vbd, NULL, false, &op);
+	ck_assert(world_until(&w, is_true, &over));
+	ck_assert_int_eq(op.err.code, 0);
+	ck_assert_uint_eq(flush(&a), NBD_EIO);
+	world_close(&w);
+}
+END_TEST
+
+/* Then the operator is the one to be told: once. */
+START_TEST(closing_tells_if_nobody_else_was)
+{
+	bool over = false;
+	struct vbd_op op = { .done = op_done, .owner = &over };
+
+	world_open(&w, NULL);
+	disk_lost(&w.disk->disk);
+	vbd_close(w.vbd, false, 0, &op);
+	ck_assert(world_until(&w, is_true, &over));
+	ck_assert_int_eq(op.err.code, -EIO);
+	over = false;
+	vbd_close(w.vbd, false, 0, &op);
+	ck_assert(world_until(&w, is_true, &over));
+	ck_assert_int_eq(op.err.code, 0);
+	world_close(&w);
+}
+END_TEST
+
+START_TEST(closing_a_paused_one_tells)
+{
+	bool over = false;
+	struct vbd_op op = { .done = op_done, .owner = &over };
+
+	world_open(&w, NULL);
+	disk_lost(&w.disk->disk);
+	vbd_pause(w.vbd, 0, 0, &op);
+	ck_assert(world_until(&w, is_true, &over));
+	for (int i = 0; i < 2; i++) {
+		over = false;
+		vbd_close(w.vbd, false, 0, &op);
+		ck_assert(world_until(&w, is_true, &over));
+		ck_assert_int_eq(op.err.code, i ? 0 : -EIO);
+	}
+	world_close(&w);
+}
+END_TEST
+
+START_TEST(a_write_under_way_is_carried_out_again)
+{
+	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
+
+	world_open(&w, NULL);
+	begin(&a);
+	memset(data, 0x3c, sizeof(data));
+	w.disk->hold = true;
+	ck_assert(wire_request(&a, WIRE_SIMPLE, &r, data, sizeof(data)));
+	world_wait_held(&w, 1);
+	disk_lost(&w.disk->disk);
+	world_let_go(&w);
+	ck_assert(wire_read(&a, data, 16));
+	ck_assert_uint_eq(data[7], 0);
+	ck_assert_uint_eq(w.disk->writes, 2);
+	world_close(&w);
+}
+END_TEST
+
+/* Not for ever. */
+START_TEST(a_write_that_never_gets_through)
+{
+	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
+	unsigned rounds = 0;
+
+	world_open(&w, NULL);
+	begin(&a);
+	w.disk->hold = true;
+	ck_assert(wire_request(&a, WIRE_SIMPLE, &r, data, sizeof(data)));
+	for (world_wait_held(&w, 1); w.disk->held_count && rounds < 100; rounds++) {
+		disk_lost(&w.disk->disk);
+		world_let_go(&w);
+		w.disk->hold = true;
+		world_run(&w, 2);
+	}
+	ck_assert_uint_gt(rounds, 2);
+	ck_assert_uint_lt(rounds, 20);
+	ck_assert(wire_read(&a, data, 16));
+	ck_assert_uint_eq(data[7], NBD_EIO);
+	w.disk->hold = false;
+	world_close(&w);
+}
+END_TEST
+
+int main(void)
+{
+	const TTest *tests[] = {
+		every_client_hears_once,	 nobody_knew,
+		a_pause_does_not_forget,	 closing_tells_if_nobody_else_was,
+		closing_a_paused_one_tells,	 a_write_under_way_is_carried_out_again,
+		a_write_that_never_gets_through, NULL
+	};
+
+	return suite_run("nbd loss", tests);
+}
