@@ -198,19 +198,42 @@ static void watch(struct nbd_client *c)
 /* The deadline is set anew by what the client is doing. */
 static void rearm(struct nbd_client *c)
 {
-	bool stuck = replies_wait(c) || (c->receiving && c->receiving->buf_shared);
-	bool trim = !stuck && !c->in_flight && !c->receiving &&
-		    buffers_touched(c->buffers) > BUFFERS_KEPT;
+	static const uint64_t times[] = { NBD_STUCK_NS, NBD_PACE_NS, NBD_TRIM_NS };
+	bool moves = c->receiving || replies_wait(c);
+	enum nbd_deadline what = NBD_DEADLINE_STUCK;
 
-	if (!stuck && !trim) {
-		loop_timer_cancel(c->deadline);
-		return;
+	if (moves && c->holder.shared) {
+		what = NBD_DEADLINE_PACE;
+	} else if (!replies_wait(c)) {
+		if (c->in_flight || c->receiving || buffers_touched(c->buffers) <= BUFFERS_KEPT) {
+			loop_timer_cancel(c->deadline);
+			return;
+		}
+		what = NBD_DEADLINE_TRIM;
 	}
-	if (loop_timer_is_set(c->deadline) && trim == c->deadline_is_trim && !c->progress)
+	if (loop_timer_is_set(c->deadline) && what == c->deadline_for &&
+	    (!c->progress || what == NBD_DEADLINE_PACE))
 		return;
-	c->deadline_is_trim = trim;
+	if (what == NBD_DEADLINE_PACE) {
+		c->looks = 0;
+		c->moved = c->bytes_in + c->bytes_out;
+	}
+	c->deadline_for = what;
 	c->progress = false;
-	loop_timer_set(c->deadline, trim ? NBD_TRIM_NS : NBD_STUCK_NS);
+	loop_timer_set(c->deadline, times[what]);
+}
+
+/* It holds shared memory, which is for requests that move.  False: it has done so too long. */
+static bool keeps_pace(struct nbd_client *c)
+{
+	uint64_t moved = c->bytes_in + c->bytes_out - c->moved;
+
+	if (moved < NBD_PACE_BYTES && nbd_memory_wanted(c->server->memory))
+		return false;
+	c->looks = moved ? 0 : c->looks + 1;
+	c->moved += moved;
+	loop_timer_set(c->deadline, NBD_PACE_NS);
+	return c->looks * NBD_PACE_NS < NBD_STUCK_NS;
 }
 
 static void serve(struct nbd_client *c)
@@ -281,13 +304,15 @@ static void late(void *owner)
 {
 	struct nbd_client *c = owner;
 
-	if (c->state == NBD_SERVING && c->deadline_is_trim) {
+	if (c->state == NBD_SERVING && c->deadline_for == NBD_DEADLINE_TRIM) {
 		buffers_trim(c->buffers); /* else rearm() had cancelled it */
 		return;
 	}
+	if (c->state == NBD_SERVING && c->deadline_for == NBD_DEADLINE_PACE && keeps_pace(c))
+		return;
 	nbd_client_fail(c, c->state != NBD_SERVING ? "it has not opened an export in time" :
-			   replies_wait(c)	   ? "it does not read its replies" :
-						     "it does not send its payload");
+			   replies_wait(c)	   ? "it does not read its replies, or too slowly" :
+						     "it does not send its payload, or too slowly");
 }
 
 /* Its turn to ask for memory of the part that is shared. */

@@ -79,6 +79,7 @@ bool nbd_holder_take(struct nbd_holder *h, uint64_t bytes, bool *shared)
 		h->used += bytes;
 	} else if (first && m->shared_used + bytes <= m->shared) {
 		m->shared_used += bytes;
+		h->shared += bytes;
 	} else {
 		if (!list_linked(&h->turn))
 			list_append(&m->waiting, &h->turn);
@@ -89,13 +90,20 @@ bool nbd_holder_take(struct nbd_holder *h, uint64_t bytes, bool *shared)
 	return true;
 }
 
+bool nbd_memory_wanted(const struct nbd_memory *m)
+{
+	return !list_empty(&m->waiting);
+}
+
 void nbd_holder_give(struct nbd_holder *h, uint64_t bytes, bool shared)
 {
 	struct nbd_memory *m = h->memory;
 
-	if (shared)
+	if (shared) {
 		m->shared_used -= bytes;
-	else
+		h->shared -= bytes;
+	} else {
 		h->used -= bytes;
+	}
 	call_first(m);
 }

@@ -5,8 +5,8 @@
  *          ├─ 3/8: shared, for what does not; in the order in which it was asked for
  *          └─ 1/4: not in use, kept by connections to be used again (nbd-buffers.h)
  *
- * So one that takes all it gets, or lets a payload come in slowly, delays the large requests
- * of others at most.
+ * So one that takes all it gets delays the large requests of others at most; one that holds shared
+ * memory while its payload drips in, or its replies out, is not waited for (nbd-client.c).
  */
 #ifndef TAPDISK_NBD_MEMORY_H
 #define TAPDISK_NBD_MEMORY_H
@@ -25,7 +25,7 @@ struct nbd_memory {
 /* A connection's side of it. */
 struct nbd_holder {
 	struct nbd_memory *memory; /* borrowed */
-	uint64_t used;		   /* of its own part */
+	uint64_t used, shared;	   /* of its own part; of what all share */
 	struct list turn;
 	void (*ready)(struct nbd_holder
 			      *holder); /* it is its turn: ask again, later in the loop's turn */
@@ -41,6 +41,8 @@ void nbd_holder_init(struct nbd_holder *holder, struct nbd_memory *memory,
 void nbd_holder_release(struct nbd_holder *holder);
 /* May it use @bytes more?  Then *shared says whose part they are.  False: ready() follows. */
 bool nbd_holder_take(struct nbd_holder *holder, uint64_t bytes, bool *shared);
+/* Does somebody wait for memory? */
+bool nbd_memory_wanted(const struct nbd_memory *memory);
 void nbd_holder_give(struct nbd_holder *holder, uint64_t bytes, bool shared);
 
 #endif

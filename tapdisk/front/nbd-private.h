@@ -50,6 +50,8 @@
 
 #define NBD_HANDSHAKE_NS (10ull * 1000000000)
 #define NBD_STUCK_NS	 (60ull * 1000000000)
+#define NBD_PACE_NS	 (10ull * 1000000000)
+#define NBD_PACE_BYTES	 (5ull << 20) /* that must move in that time, if others wait for memory */
 #define NBD_TRIM_NS	 (5ull * 1000000000)
 #define NBD_ACCEPT_NS	 (100ull * 1000000) /* before the next try, when descriptors ran out */
 
@@ -127,6 +129,12 @@ enum nbd_client_state {
 	NBD_CLOSING,
 };
 
+enum nbd_deadline {
+	NBD_DEADLINE_STUCK, /* it does not read its replies */
+	NBD_DEADLINE_PACE,  /* it holds memory that others share: a look now and then */
+	NBD_DEADLINE_TRIM,  /* idle memory */
+};
+
 struct nbd_client {
 	struct nbd_server *server;
 	struct list link;
@@ -135,8 +143,10 @@ struct nbd_client {
 	enum nbd_client_state state;
 	char peer[80];
 	bool counted_negotiating;
-	struct loop_timer *deadline; /* handshake; later: stuck reader, or idle memory */
-	bool deadline_is_trim;
+	struct loop_timer *deadline; /* handshake; later: */
+	enum nbd_deadline deadline_for;
+	unsigned looks;	       /* NBD_DEADLINE_PACE: in a row that saw nothing move */
+	uint64_t moved;	       /* bytes in and out at the last one */
 	struct loop_task work; /* parse on, send */
 	bool working;	       /* it runs */
 	bool parse_more;       /* a request in the ring waits for a slot or memory */

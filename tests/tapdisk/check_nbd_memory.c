@@ -172,6 +172,61 @@ START_TEST(stuck_payloads)
 }
 END_TEST
 
+static struct nbd_client *client(unsigned n)
+{
+	struct list *l = w.server->clients.next;
+
+	while (n--)
+		l = l->next;
+	return list_entry(l, struct nbd_client, link);
+}
+
+/* A payload that drips in, all the time, takes memory from others: not for long, once they wait. */
+START_TEST(dripping_payloads)
+{
+	struct nbd_params params = { .fd = -1 };
+	struct wire_request big = { .type = NBD_CMD_READ, .cookie = 3, .length = 8 * MIB };
+	uint8_t *data = malloc(8 * MIB);
+	struct nbd_memory *m;
+
+	ck_assert_ptr_nonnull(data);
+	ck_assert_int_eq(nbd_memory_open(NBD_MEMORY_MIN, &m), 0);
+	params.memory = m;
+	world_open(&w, &params);
+	for (unsigned i = 0; i < 6; i++) {
+		wire_open(&stuck[i], &w);
+		wire_go(&stuck[i], WIRE_SIMPLE, "disk");
+		begin_write(&stuck[i], 8 * MIB);
+	}
+	world_run(&w, 20);
+	/* nobody minds */
+	for (unsigned round = 0; round < 20; round++) {
+		for (unsigned i = 0; i < 6; i++) {
+			ck_assert(wire_send(&stuck[i], data, 1));
+			world_run(&w, 1);
+			loop_timer_set(client(i)->deadline, 1000000);
+		}
+		world_run(&w, 5);
+	}
+	ck_assert_uint_eq(nbd_server_clients(w.server, NULL, 0), 6);
+	wire_open(&large, &w);
+	wire_go(&large, WIRE_SIMPLE, "disk");
+	ck_assert(wire_request(&large, WIRE_SIMPLE, &big, NULL, 0));
+	ck_assert(wire_silent(&large));
+	/* one that keeps pace stays */
+	ck_assert(wire_send(&stuck[0], data, 6 * MIB));
+	for (unsigned i = 0; i < 6; i++)
+		loop_timer_set(client(i)->deadline, 1000000);
+	ck_assert(wire_read(&large, data, 16));
+	ck_assert(wire_read(&large, data, 8 * MIB));
+	ck_assert(wire_send(&stuck[0], data, 2 * MIB - 16 - 20));
+	ck_assert(wire_read(&stuck[0], data, 16));
+	world_close(&w);
+	nbd_memory_close(m);
+	free(data);
+}
+END_TEST
+
 /* All read as much as they can at once, and keep on: all get their data. */
 START_TEST(many_readers)
 {
@@ -212,7 +267,8 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = { random_users, stuck_payloads, many_readers, NULL };
+	const TTest *const tests[] = { random_users, stuck_payloads, dripping_payloads,
+				       many_readers, NULL };
 
 	return suite_run("nbd_memory", tests);
 }
