@@ -104,7 +104,7 @@ static bool is_address(const char *address)
 void call_export(struct call *call)
 {
 	const char *address = call_text(call, "address");
-	struct nbd_params params = { .address = address, .fd = -1 };
+	struct nbd_params params = call->control->params.nbd;
 	struct slot *slot = call->slot;
 	struct vhd_error err = { 0 };
 	bool read_only = call_bool(call, "read_only") || vbd_read_only(slot->vbd);
@@ -119,6 +119,8 @@ void call_export(struct call *call)
 		call_refuse(call, -EINVAL, "minor %u has no image to export", vbd_minor(slot->vbd));
 		return;
 	}
+	params.address = address;
+	params.fd = -1;
 	rc = exports_add(slot, &params, call_text(call, "name"), read_only, true, &call->listener,
 			 &err);
 	if (rc < 0)

@@ -163,6 +163,7 @@ static void paused(struct vbd_op *op)
 		call_fail(call, &op->err);
 		return;
 	}
+	slot->orphaned = false; /* now it is this client's */
 	if (!op->flag && call_bool(call, "while_connected")) {
 		if (!call->client) {
 			/* gone before it was paused: nobody will ask for it to go on */

@@ -25,6 +25,7 @@ struct control_params {
 	const char *run_dir;	 /* exists */
 	struct disk_params disk; /* what an Open does not say */
 	uint64_t retry_ns;
+	struct nbd_params nbd; /* TLS of the addresses that an Export names */
 	uint64_t memory_bytes; /* of NBD payloads, all listeners together; 0: the default */
 	/* The last disk was detached, or Stop was called.  Once. */
 	void (*stop)(void *owner);

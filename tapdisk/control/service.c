@@ -53,7 +53,7 @@ static void call_end(struct call *call)
 	struct control *control = call->control;
 
 	if (call->slot && call->method->flags & METHOD_LIFE)
-		call->slot->busy = NULL;
+		slots_idle(call->slot);
 	list_remove(&call->link);
 	message_call_release(&call->message);
 	free(call);

@@ -47,6 +47,15 @@ static void watched_event(struct vbd_watcher *watcher, const char *what, const c
 	slots_event(list_entry(watcher, struct slot, watcher), what, text);
 }
 
+/* Its image is closed though nobody asked: so are its exports, and it can be opened again. */
+static void watched_lost(struct vbd_watcher *watcher)
+{
+	struct slot *slot = list_entry(watcher, struct slot, watcher);
+
+	(void)exports_remove(slot, NULL, NULL);
+	slot->holder = NULL;
+}
+
 static void insert_by_minor(struct control *control, struct slot *slot)
 {
 	struct list *before = control->slots.next;
@@ -86,6 +95,7 @@ int slots_attach(struct control *control, unsigned minor, const char *name, bool
 		goto fail;
 	}
 	slot->watcher.event = watched_event;
+	slot->watcher.lost = watched_lost;
 	list_init(&slot->watcher.link);
 	vbd_watch(slot->vbd, &slot->watcher);
 	insert_by_minor(control, slot);
@@ -129,6 +139,18 @@ static void resumed(struct vbd_op *op)
 			  "the pause's holder has gone, but: %s", op->err.text);
 }
 
+/* Nobody else will ask for it. */
+static void go_on(struct slot *slot)
+{
+	if (!(vbd_state(slot->vbd) & VBD_PAUSED))
+		return;
+	log_write(LOG_LEVEL_WARNING, "holder-gone", (int)vbd_minor(slot->vbd),
+		  "whoever paused this disk has gone: it goes on");
+	slot->resuming = true;
+	slot->op = (struct vbd_op){ .done = resumed, .owner = slot };
+	vbd_unpause(slot->vbd, NULL, false, &slot->op);
+}
+
 void slots_client_gone(struct control *control, const struct client *client)
 {
 	for (struct list *l = control->slots.next; l != &control->slots; l = l->next) {
@@ -137,14 +159,22 @@ void slots_client_gone(struct control *control, const struct client *client)
 		if (slot->holder != client)
 			continue;
 		slot->holder = NULL;
-		if (slot->busy || !(vbd_state(slot->vbd) & VBD_PAUSED))
-			continue;
-		log_write(LOG_LEVEL_WARNING, "holder-gone", (int)vbd_minor(slot->vbd),
-			  "whoever paused this disk has gone: it goes on");
-		slot->resuming = true;
-		slot->op = (struct vbd_op){ .done = resumed, .owner = slot };
-		vbd_unpause(slot->vbd, NULL, false, &slot->op);
+		if (slot->busy)
+			slot->orphaned = true;
+		else
+			go_on(slot);
 	}
+}
+
+void slots_idle(struct slot *slot)
+{
+	bool orphaned = slot->orphaned;
+
+	slot->busy = NULL;
+	slot->orphaned = false;
+	/* unless somebody else holds it now */
+	if (orphaned && !slot->holder)
+		go_on(slot);
 }
 
 /* ── the end ── */

@@ -14,6 +14,7 @@ struct slot {
 	int marker;	       /* descriptor that holds it; -1: none */
 	const char *busy;      /* the method under way; NULL: none */
 	struct client *holder; /* of a pause "while connected" */
+	bool orphaned;	       /* that client went while something else was under way */
 	struct vbd_op op;      /* of the service itself: unpause for a vanished holder; shutdown */
 	bool resuming;
 	bool forced; /* shutdown: closed by force */
@@ -44,6 +45,8 @@ int slots_attach(struct control *control, unsigned minor, const char *name, bool
 void slots_detach(struct slot *slot);
 /* Its client has gone: pauses it held "while connected" end. */
 void slots_client_gone(struct control *control, const struct client *client);
+/* Nothing is under way with it any more. */
+void slots_idle(struct slot *slot);
 bool slots_is_holder(const struct control *control, const struct client *client);
 /* Tell all who listen to Events. */
 void slots_event(struct slot *slot, const char *what, const char *text);

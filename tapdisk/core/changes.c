@@ -233,6 +233,11 @@ int changes_start(struct changes *c, struct loop *loop, struct engine *engine, s
 	return engine_file_open(engine, &p, &c->file);
 }
 
+void changes_distrust(struct changes *c)
+{
+	c->lost = true;
+}
+
 void changes_stop(struct changes *c)
 {
 	assert(!c->busy);

@@ -44,6 +44,8 @@ bool changes_wait(struct changes *changes, struct changes_wait *wait);
  * after, or at the end. */
 void changes_grow(struct changes *changes, uint64_t size);
 
+/* The disk is somebody else's, who does not log here: it vouches for nothing any more. */
+void changes_distrust(struct changes *changes);
 /* Loop's thread, nobody waits; before end, if started. */
 void changes_stop(struct changes *changes);
 /* Blocking, any thread: write what is left, and the flag as it was before.  Frees.  NULL is fine. */

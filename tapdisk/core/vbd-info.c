@@ -185,6 +185,7 @@ void vbd_tell(struct vbd *vbd, enum vbd_news news)
 	while ((w = next_watcher(vbd))) {
 		void (*told)(struct vbd_watcher *) = news == VBD_NEWS_OPENED  ? w->opened :
 						     news == VBD_NEWS_CLOSING ? w->closing :
+						     news == VBD_NEWS_LOST    ? w->lost :
 										w->resized;
 
 		if (told)

@@ -87,6 +87,9 @@ static void advance(struct loop_task *task)
 		vbd_drained(vbd);
 	} else if (vbd->phase == PHASE_QUIESCE && vbd->quiesced) {
 		vbd_after_quiesce(vbd);
+	} else if (vbd->phase == PHASE_LOST) {
+		if (!vbd->jobs)
+			vbd_lost(vbd);
 	} else if (is_superseded(vbd) && vbd_give_up(vbd, -ESHUTDOWN, "it is to be closed")) {
 		vbd->op = NULL;
 		vbd_again(vbd);
@@ -244,6 +247,17 @@ void vbd_release(struct vbd *vbd)
 {
 	assert(vbd->life == LIFE_HELD);
 	vbd_go_on(vbd);
+	vbd_again(vbd);
+}
+
+void vbd_job_begin(struct vbd *vbd)
+{
+	vbd->jobs++;
+}
+
+void vbd_job_end(struct vbd *vbd)
+{
+	vbd->jobs--;
 	vbd_again(vbd);
 }
 

@@ -42,6 +42,7 @@ enum vbd_phase {
 	PHASE_DRAIN,   /* until nothing is with the disk */
 	PHASE_QUIESCE, /* the disk commits */
 	PHASE_WORK,    /* a thread opens, parks or closes */
+	PHASE_LOST,    /* until no job uses the disk, which is somebody else's now */
 };
 
 enum vbd_gate {
@@ -106,6 +107,7 @@ struct vbd {
 	bool lease_busy, leased;
 	struct vbd_op reopen_op;
 	bool reopen_busy;
+	unsigned jobs;	  /* that use the disk while it serves */
 	uint64_t pauses;  /* so far */
 	bool backing_out; /* op was given up, the disk is still quiescing */
 	bool quiesced;	  /* answer of the disk has come */
@@ -176,6 +178,8 @@ void vbd_work_park(struct loop_work *work);  /* step.disk */
 bool vbd_can_reopen(const struct vbd *vbd);
 /* Nothing is with the disk.  Ends with vbd_finish, or tries later: vbd_again. */
 void vbd_reopen(struct vbd *vbd);
+/* PHASE_LOST is over: the image is closed. */
+void vbd_lost(struct vbd *vbd);
 
 /* ── vbd.c ── */
 /* One step at a time: the phase says so. */
@@ -274,7 +278,7 @@ void vbd_disk_lost(struct disk *disk);
 void vbd_changes_lost(void *owner, const char *text);
 /* A struct disk.event. */
 void vbd_disk_event(struct disk *disk, const char *what, const char *text);
-enum vbd_news { VBD_NEWS_OPENED, VBD_NEWS_CLOSING, VBD_NEWS_RESIZED };
+enum vbd_news { VBD_NEWS_OPENED, VBD_NEWS_CLOSING, VBD_NEWS_RESIZED, VBD_NEWS_LOST };
 void vbd_tell(struct vbd *vbd, enum vbd_news news);
 
 #endif

@@ -33,6 +33,22 @@ static void go_on_stalled(struct vbd *vbd)
 	vbd_finish(vbd);
 }
 
+void vbd_lost(struct vbd *vbd)
+{
+	struct disk *disk = vbd->disk;
+
+	if (disk->ops->is_idle && !disk->ops->is_idle(disk)) {
+		loop_timer_set(vbd->later, VBD_IDLE_NS);
+		return;
+	}
+	vbd_tell(vbd, VBD_NEWS_LOST);
+	disk->ops->stop(disk);
+	if (vbd->changes)
+		changes_distrust(vbd->changes);
+	vbd_log_stop(vbd);
+	vbd_close_now(vbd);
+}
+
 static void reopened(struct vbd *vbd)
 {
 	struct vbd_step *s = &vbd->step;
@@ -43,8 +59,8 @@ static void reopened(struct vbd *vbd)
 		snprintf(text, sizeof(text), "somebody else has taken it, it is closed: %s",
 			 s->err.text);
 		vbd_event(vbd, "lost", text);
-		vbd->disk->ops->stop(vbd->disk);
-		vbd_close_now(vbd);
+		vbd->phase = PHASE_LOST; /* with the retry aborted, so that jobs end soon */
+		vbd_again(vbd);
 		return;
 	}
 	if (s->err.code) {

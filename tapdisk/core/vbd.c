@@ -356,10 +356,11 @@ static int untold(struct vbd *vbd)
 static void close_paused(struct vbd *vbd)
 {
 	if (untold(vbd) && !is_forced(vbd)) {
-		vbd_op_error(vbd->op, -EIO,
-			     "'%s' is not closed: a flush failed before it was paused, and no client "
-			     "has been told; closing it again does",
-			     vbd_name(vbd));
+		vbd_op_error(
+			vbd->op, -EIO,
+			"'%s' is not closed: a flush failed before it was paused, and no client "
+			"has been told; closing it again does",
+			vbd_name(vbd));
 		vbd_finish(vbd);
 		return;
 	}

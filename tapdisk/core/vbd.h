@@ -62,6 +62,8 @@ struct vbd_watcher { /* of front-ends and control; owner's memory */
 	void (*opened)(struct vbd_watcher *w);	/* has an image now: size and abilities are known */
 	void (*closing)(struct vbd_watcher *w); /* drop clients: no request will be served */
 	void (*resized)(struct vbd_watcher *w);
+	void (*lost)(struct vbd_watcher
+			     *w); /* somebody else has the image: closing() follows, unasked */
 	/* "paused", "running", "stalled", "flush-failed", "changes-lost", …; text for people */
 	void (*event)(struct vbd_watcher *w, const char *what, const char *text);
 	struct list link;
@@ -116,6 +118,9 @@ void vbd_unpause(struct vbd *vbd, const char *spec, bool grow, struct vbd_op *op
  * disk still open and not committed; new requests are held until vbd_release. */
 void vbd_hold(struct vbd *vbd, uint64_t timeout_ns, struct vbd_op *op);
 void vbd_release(struct vbd *vbd);
+/* A job uses the disk (vbd_disk) while it serves: only who asks for it closes it meanwhile. */
+void vbd_job_begin(struct vbd *vbd);
+void vbd_job_end(struct vbd *vbd);
 /* A job changed the disk under hold: its name or its size. */
 void vbd_set_spec(struct vbd *vbd, const char *spec);
 void vbd_resized(struct vbd *vbd);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ctl.h"
@@ -84,6 +85,14 @@ static bool is_listed(json_t *all, unsigned minor)
 
 /* ── which of it is wanted ── */
 
+static bool is_same_file(const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	return !strcmp(a, b) || (stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_ino == sb.st_ino &&
+				 sa.st_dev == sb.st_dev);
+}
+
 /* "TYPE:PATH" against -t and -f. */
 static bool args_match(const struct filter *f, const char *args)
 {
@@ -92,7 +101,7 @@ static bool args_match(const struct filter *f, const char *args)
 	if (f->type && (!colon || strlen(f->type) != (size_t)(colon - args) ||
 			strncmp(args, f->type, strlen(f->type))))
 		return false;
-	return !f->file || (colon && !strcmp(colon + 1, f->file));
+	return !f->file || (colon && is_same_file(colon + 1, f->file));
 }
 
 static bool disk_matches(const struct filter *f, json_t *disk)

@@ -231,6 +231,8 @@ int vhd_snapshot_prepare(struct vhd_snapshot *s, struct vhd_error *err)
 	}
 	if (!rc)
 		rc = open_child(d, st, io, err);
+	if (rc < 0 && rc != -ENOMEM && st->linked)
+		error_prefix(err, "cannot make a child of '%s'", d->path);
 	if (rc == -ENOMEM)
 		error_system(err, rc, "snapshot", d->path);
 	if (rc < 0)

@@ -261,6 +261,7 @@ void vhd_settled(struct vhd_disk *d)
 	if (!d->quiesce_over || d->meta_flying || d->age_flushing)
 		return;
 	d->quiesce_over = false;
+	vhd_touched(d); /* what is dirty still, after a failure, is not left so */
 	d->quiesced(d->quiesced_arg, d->quiesce.err);
 }
 

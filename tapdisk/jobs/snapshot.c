@@ -21,11 +21,15 @@
 
 /* ── the end: free in a thread, tell the caller ── */
 
+static void over(struct snapshot_job *job)
+{
+	vbd_job_end(job->vbd);
+	job->done(job);
+}
+
 static void free_done(struct loop_work *work)
 {
-	struct snapshot_job *job = work->owner;
-
-	job->done(job);
+	over(work->owner);
 }
 
 static void free_work(struct loop_work *work)
@@ -48,7 +52,7 @@ static void finish(struct snapshot_job *job)
 	if (loop_work_start(job->loop, &job->work) < 0) {
 		/* closing files here stalls the loop a moment; leaving them open would be worse */
 		free_work(&job->work);
-		job->done(job);
+		over(job);
 	}
 }
 
@@ -152,7 +156,7 @@ static void prepare_done(struct loop_work *work)
 	struct snapshot_job *job = work->owner;
 
 	if (job->err.code)
-		job->done(job); /* nothing was made, nothing is to be freed */
+		over(job); /* nothing was made, nothing is to be freed */
 	else if (vbd_disk(job->vbd) != job->disk)
 		fail(job, -EBUSY, "the image was exchanged meanwhile");
 	else
@@ -170,9 +174,7 @@ static void prepare_work(struct loop_work *work)
 
 static void refused(struct loop_work *work)
 {
-	struct snapshot_job *job = work->owner;
-
-	job->done(job);
+	over(work->owner);
 }
 
 static void nothing(struct loop_work *work)
@@ -203,8 +205,9 @@ void snapshot_start(struct snapshot_job *job)
 		job->snapshot = (struct vhd_snapshot){ .disk = job->disk,
 						       .base = job->base,
 						       .new_leaf = job->new_leaf };
+	vbd_job_begin(job->vbd);
 	if (loop_work_start(job->loop, &job->work) < 0) {
 		error_set(&job->err, -ENOMEM, "out of memory");
-		job->done(job);
+		over(job);
 	}
 }

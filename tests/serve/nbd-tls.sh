@@ -50,6 +50,15 @@ refuses nbdinfo "nbd+unix:///disk?socket=$T/s"
 wait_for 10 grep -q "'alice' is not allowed here" s.log
 timeout 20 nbdinfo --size "$carol" >/dev/null || fail "it serves no more"
 unserve s
+# an address that is added later asks for TLS as those of the beginning do
+serve s --name disk --tls-psk keys/keys.psk vhd:d.vhd
+added=$(TAPDISK_RUN_DIR=$T/run tap-ctl export -m 0 --nbd tcp:127.0.0.1:0 --export-name disk) || fail "export"
+refuses nbdinfo "nbd://${added#tcp:}/disk"
+timeout 20 nbdinfo --size "nbds://alice@${added#tcp:}/disk?tls-psk-file=$T/keys/keys.psk" >/dev/null ||
+	fail "TLS at the address that was added: $added"
+TAPDISK_RUN_DIR=$T/run tap-ctl export -m 0 --nbd "unix:$T/added" --export-name disk >/dev/null || fail "export"
+refuses nbdinfo "nbd+unix:///disk?socket=$T/added"
+unserve s
 # offered: both ways
 serve s --name disk --tls offer --tls-psk keys/keys.psk vhd:d.vhd
 timeout 20 nbdinfo --size "$tls" >/dev/null || fail "TLS that is offered"

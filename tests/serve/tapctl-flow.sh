@@ -9,6 +9,8 @@ vhd-util create -n leaf.vhd -s 64
 new_disk "vhd:$T/leaf.vhd"
 [ "$sock" = "$T/run/nbd$pid.$minor" ] || fail "open printed '$sock'"
 check_out "pid=$pid minor=$minor state=0x0 args=vhd:$T/leaf.vhd" tap-ctl list
+(cd "$T" && tap-ctl list -f leaf.vhd | grep -q "minor=$minor ") || fail "list -f with a relative name"
+[ -z "$(tap-ctl list -f "$T/other.vhd")" ] || fail "list -f of another file"
 io 'write -P 1 0 1M' flush
 
 # a running leaf is in use

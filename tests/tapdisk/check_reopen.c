@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "libvhd/cbt.h"
 #include "libvhd/io-file.h"
 #include "libvhd/lock.h"
 #include "tapdisk/drivers/vhd-private.h"
@@ -38,6 +39,33 @@ static void told(struct vbd_watcher *watcher, const char *what, const char *text
 }
 
 static struct vbd_watcher watcher;
+static unsigned gone;
+
+static void told_lost(struct vbd_watcher *unused)
+{
+	(void)unused;
+	gone++;
+}
+
+static void set_consistent(const char *log)
+{
+	const bool yes = true;
+	struct vhd_error err;
+
+	ck_assert_int_eq(cbt_set(log, &(struct cbt_change){ .consistent = &yes }, false, &err), 0);
+}
+
+static bool is_consistent(const char *log)
+{
+	struct vhd_error err;
+	struct cbt cbt;
+	bool yes;
+
+	ck_assert_int_eq(cbt_open(log, false, &cbt, &err), 0);
+	yes = cbt.header.consistent;
+	cbt_close(&cbt);
+	return yes;
+}
 
 static void make(const char *name, const char *parent)
 {
@@ -53,18 +81,26 @@ static void make(const char *name, const char *parent)
 	ck_assert_msg(rc == 0, "%s", err.text);
 }
 
-static void begin(const char *type, const char *name)
+static void begin_logged(const char *type, const char *name, const char *log)
 {
-	reopened = refused = lost = 0;
+	struct vbd_params params = { .minor = 0 };
+
+	reopened = refused = lost = gone = 0;
 	w.host.reopen_ns = REOPEN_NS;
-	ck_assert_int_eq(vbd_world_vbd(&w, type, name, false, &vbd), 0);
+	ck_assert_int_eq(vbd_new(&w.host, &params, &vbd), 0);
+	ck_assert_int_eq(vbd_world_open_image(&w, vbd, type, name, false, log), 0);
 	vbd_retry_time(vbd, RETRY_FOREVER);
-	watcher = (struct vbd_watcher){ .event = told };
+	watcher = (struct vbd_watcher){ .event = told, .lost = told_lost };
 	list_init(&watcher.link);
 	vbd_watch(vbd, &watcher);
 	memset(page, 0x5a, sizeof(page));
 	ck_assert_int_eq(vbd_world_do(&w, vbd, REQUEST_WRITE, 0, 8192, sizeof(page), page), 0);
 	ck_assert_int_eq(vbd_world_do(&w, vbd, REQUEST_FLUSH, 0, 0, 0, NULL), 0);
+}
+
+static void begin(const char *type, const char *name)
+{
+	begin_logged(type, name, NULL);
 }
 
 static void end(void)
@@ -212,12 +248,15 @@ START_TEST(taken_meanwhile)
 {
 	struct vhd_error err;
 	int ready[2], end_of[2], status;
-	char byte;
+	char byte, log[128];
 	pid_t pid;
 
 	vbd_world_open(&w);
 	make("l.vhd", NULL);
-	begin("vhd", "l.vhd");
+	snprintf(log, sizeof(log), "%s", vbd_world_path(&w, "l.log"));
+	ck_assert_int_eq(cbt_create(log, BYTES, false, false, &err), 0);
+	set_consistent(log);
+	begin_logged("vhd", "l.vhd", log);
 	spoil("l.vhd");
 	ck_assert_int_eq(pipe(ready), 0);
 	ck_assert_int_eq(pipe(end_of), 0);
@@ -240,15 +279,21 @@ START_TEST(taken_meanwhile)
 	vbd_world_until(&w, &over);
 	ck_assert_int_eq(answer, -ESHUTDOWN);
 	ck_assert_uint_eq(lost, 1);
+	ck_assert_uint_eq(gone, 1);
 	ck_assert_uint_eq(reopened, 0);
 	run_for(50);
 	ck_assert_uint_eq(vbd_state(vbd), VBD_CLOSED);
+	/* the other one does not log here */
+	ck_assert(!is_consistent(log));
 	close(end_of[1]);
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert_int_eq(status, 0);
 	close(ready[0]);
-	vbd_unwatch(vbd, &watcher);
-	vbd_free(vbd);
+	/* it can be opened again, and has what was flushed */
+	ck_assert_int_eq(vbd_world_open_image(&w, vbd, "vhd", "l.vhd", false, log), 0);
+	ck_assert_int_eq(vbd_world_do(&w, vbd, REQUEST_READ, 0, 8192, sizeof(page), page), 0);
+	ck_assert_uint_eq(page[9], 0x5a);
+	end();
 	vbd_world_close(&w);
 }
 END_TEST

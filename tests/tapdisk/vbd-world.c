@@ -119,14 +119,22 @@ int vbd_world_vbd(struct vbd_world *w, const char *type, const char *name, bool 
 		  struct vbd **out)
 {
 	struct vbd_params p = { .minor = host_free_minor(&w->host) };
+
+	ck_assert_int_eq(vbd_new(&w->host, &p, out), 0);
+	return vbd_world_open_image(w, *out, type, name, read_only, NULL);
+}
+
+int vbd_world_open_image(struct vbd_world *w, struct vbd *vbd, const char *type, const char *name,
+			 bool read_only, const char *log)
+{
 	struct disk_params d = { .read_only = read_only };
 	struct waited_op o = WAITED(w);
 	bool memory = !strcmp(type, "ram") || !strcmp(type, "null");
 	char spec[200];
 
-	ck_assert_int_eq(vbd_new(&w->host, &p, out), 0);
 	snprintf(spec, sizeof(spec), "%s:%s", type, memory ? name : vbd_world_path(w, name));
-	vbd_open(*out, spec, &d, &o.op);
+	o.op.log = log;
+	vbd_open(vbd, spec, &d, &o.op);
 	ck_assert(!o.done);
 	return await(w, &o);
 }

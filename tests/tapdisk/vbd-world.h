@@ -26,6 +26,9 @@ void vbd_world_until(struct vbd_world *w, const bool *flag);
 /* Do one thing and wait; the answer. */
 int vbd_world_vbd(struct vbd_world *w, const char *type, const char *name, bool read_only,
 		  struct vbd **out);
+/* Its image anew, with a log of changed blocks (NULL: none). */
+int vbd_world_open_image(struct vbd_world *w, struct vbd *vbd, const char *type, const char *name,
+			 bool read_only, const char *log);
 int vbd_world_pause(struct vbd_world *w, struct vbd *vbd);
 int vbd_world_unpause(struct vbd_world *w, struct vbd *vbd, const char *spec, bool grow);
 int vbd_world_hold(struct vbd_world *w, struct vbd *vbd);
