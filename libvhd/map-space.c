@@ -314,7 +314,7 @@ bool space_next(struct vhd_map *map, struct map_io *io)
 	case SPACE_READY:
 		s->state = SPACE_GROW;
 		io->once = s->unasked = !s->wanted;
-				       /* fall through */
+		/* fall through */
 	case SPACE_GROW:
 		grow_next(map, io);
 		break;

@@ -38,6 +38,10 @@ for kind in plain child; do
 	# others are not stopped by it
 	begin "$kind"
 	io 'write -P 2 64k 64k' flush 'read -P 2 64k 64k' 'read -P 1 0 64k'
+	# a snapshot has no room, says so, and leaves nothing
+	check_status 28 tap-ctl snapshot -p "$pid" -m "$minor" --name "$T/small/frozen.vhd"
+	grep -q "cannot make a child of '$T/small/d.vhd'.*No space left" "$T/.err" || fail "$kind: $(cat "$T/.err")"
+	[ ! -e "$T/small/frozen.vhd" ] || fail "$kind: a snapshot that failed left its name"
 	# it can be paused and resumed, with the write still waiting
 	timeout 10 tap-ctl pause -p "$pid" -m "$minor" || fail "$kind: pause on a full disk: $?"
 	[ "$(vhd-util check "$T/small/d.vhd" 2>&1 | tail -1)" = "$T/small/d.vhd is valid" ] ||
@@ -61,27 +65,27 @@ for kind in plain child; do
 	new_disk "vhd:$T/small/d.vhd"
 	io 'read -P 1 0 64k' 'read -P 2 64k 64k' 'read -P 3 128k 64k' 'write -P 4 40M 2M' flush 'read -P 4 40M 2M'
 	end_disk
-
-	# the end of the server, with a write that waits
-	begin "$kind"
-	began=$SECONDS
-	kill -TERM "$pid"
-	wait_for 15 gone "$pid"
-	[ $((SECONDS - began)) -lt 15 ] || fail "$kind: the server took $((SECONDS - began)) s to end"
-	wait $writer && fail "$kind: the guest's write was said to be done"
-	[ "$(vhd-util check "$T/small/d.vhd" 2>&1 | tail -1)" = "$T/small/d.vhd is valid" ] ||
-		fail "$kind, ended: $(vhd-util check "$T/small/d.vhd" 2>&1)"
-	rm "$T/small/ballast"
-	new_disk "vhd:$T/small/d.vhd"
-	io 'read -P 1 0 2M'
-	end_disk
 done
+
+# the end of the server, with a write that waits
+begin child
+began=$SECONDS
+kill -TERM "$pid"
+wait_for 15 gone "$pid"
+[ $((SECONDS - began)) -lt 15 ] || fail "child: the server took $((SECONDS - began)) s to end"
+wait $writer && fail "child: the guest's write was said to be done"
+[ "$(vhd-util check "$T/small/d.vhd" 2>&1 | tail -1)" = "$T/small/d.vhd is valid" ] ||
+	fail "child, ended: $(vhd-util check "$T/small/d.vhd" 2>&1)"
+rm "$T/small/ballast"
+new_disk "vhd:$T/small/d.vhd"
+io 'read -P 1 0 2M'
+end_disk
 
 # a server that is not managed says how it ended
 make_image plain
 tapdisk --nbd "unix:$T/s" "vhd:$T/small/d.vhd" 2>"$T/err" &
 server=$!
-pids+=($server)
+pids+=("$server")
 uri="nbd+unix:///?socket=$T/s"
 wait_for 10 test -S "$T/s"
 io 'write -P 1 0 2M' flush

@@ -292,6 +292,25 @@ START_TEST(test_pause_while_connected)
 }
 END_TEST
 
+/* It goes while somebody else's Unpause is under way, which fails. */
+START_TEST(test_pause_holder_goes_meanwhile)
+{
+	int other = with_disk();
+
+	for (int k = 0; k < 20; k++) {
+		int fd = world_connect(&w);
+
+		json_decref(world_patiently(fd, "Pause", "{\"minor\":0,\"while_connected\":true}"));
+		world_say(other, "{\"method\":\"" MESSAGE_INTERFACE
+				 ".Unpause\",\"parameters\":{\"minor\":0,\"args\":\"ram:3M\"}}");
+		close(fd);
+		json_decref(world_answer(other));
+		world_wait_state(&w, 0, 0);
+	}
+	close(other);
+}
+END_TEST
+
 START_TEST(test_vanished)
 {
 	int fd = with_disk();
@@ -382,6 +401,7 @@ int main(void)
 	tcase_add_test(tc, test_pipelined);
 	tcase_add_test(tc, test_events);
 	tcase_add_test(tc, test_pause_while_connected);
+	tcase_add_test(tc, test_pause_holder_goes_meanwhile);
 	tcase_add_test(tc, test_vanished);
 	tcase_add_test(tc, test_end_while_opening);
 	tcase_add_test(bare, test_end_while_the_server_opens);
