@@ -257,7 +257,8 @@ static int rebuild(struct check *c, bool *found, const char **why)
 				     .footer = &c->footer,
 				     .file_bytes = c->file_bytes,
 				     .has_end = c->has_end,
-				     .end_offset = c->end_offset };
+				     .end_offset = c->end_offset,
+				     .parents = &c->options->parents };
 	int rc;
 
 	if (c->more) {

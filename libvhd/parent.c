@@ -158,6 +158,8 @@ int parent_brief(struct vhd_image *image, char *out, size_t room, struct vhd_err
 
 struct search {
 	struct vhd_image *image; /* the child */
+	parent_fits_fn *fits;
+	void *arg;
 	char directory[PATH_MAX];
 	struct confine confine;
 	unsigned flags;
@@ -259,8 +261,7 @@ static int try_candidate(struct search *s, const struct candidate *c, struct vhd
 		note_damage(s, &failure);
 		return 0;
 	}
-	if (!image_parent_is_raw(s->image) &&
-	    memcmp(found->footer.uuid, s->image->header.parent_uuid, VHD_UUID_BYTES) != 0) {
+	if (!s->fits(s->arg, found)) {
 		note_tried(s, c, "another image");
 		if (!s->other_id)
 			strcpy(s->other_name, path_quote(name, quoted, sizeof(quoted)));
@@ -332,9 +333,9 @@ static int explain(const struct search *s, struct vhd_error *err)
 			 child, s->tried[0] ? s->tried : "nothing, as no name of it is stored");
 }
 
-int parent_find(struct vhd_image *image, const char *leaf_directory,
-		const struct vhd_parents *parents, unsigned flags, struct vhd_image **out,
-		struct vhd_error *err)
+static int search_for(struct vhd_image *image, const char *leaf_directory,
+		      const struct vhd_parents *parents, unsigned flags, parent_fits_fn *fits,
+		      void *arg, struct vhd_image **out, struct vhd_error *err)
 {
 	CLEANUP_FREE struct candidates *c = NULL;
 	CLEANUP_FREE struct search *s = calloc(1, sizeof(*s));
@@ -346,6 +347,8 @@ int parent_find(struct vhd_image *image, const char *leaf_directory,
 	if (rc < 0)
 		return error_system(err, rc, "find the parent of", image->io->name);
 	s->image = image;
+	s->fits = fits;
+	s->arg = arg;
 	s->flags = flags;
 	confine_directory(name, s->directory);
 	s->confine.leaf_directory = leaf_directory;
@@ -364,6 +367,37 @@ int parent_find(struct vhd_image *image, const char *leaf_directory,
 	if (rc < 0)
 		return error_system(err, rc, "open the parent of", image->io->name);
 	return rc ? 0 : explain(s, err);
+}
+
+static bool has_id(void *arg, const struct vhd_image *found)
+{
+	const struct vhd_image *child = arg;
+
+	return image_parent_is_raw(child) ||
+	       !memcmp(found->footer.uuid, child->header.parent_uuid, VHD_UUID_BYTES);
+}
+
+int parent_find(struct vhd_image *image, const char *leaf_directory,
+		const struct vhd_parents *parents, unsigned flags, struct vhd_image **out,
+		struct vhd_error *err)
+{
+	return search_for(image, leaf_directory, parents, flags, has_id, image, out, err);
+}
+
+int parent_named(struct vhd_image *image, const struct vhd_parents *parents, parent_fits_fn *fits,
+		 void *arg)
+{
+	char name[PATH_MAX], directory[PATH_MAX];
+	struct vhd_image *found;
+	int rc;
+
+	if (image_parent_is_raw(image) || confine_real_name(image->io->name, name) < 0)
+		return 0;
+	confine_directory(name, directory);
+	rc = search_for(image, directory, parents, 0, fits, arg, &found, NULL);
+	if (!rc)
+		image_close(found);
+	return rc == -ENOMEM ? rc : !rc;
 }
 
 /* ── all of them ── */

@@ -26,6 +26,12 @@ VHD_MUST int parent_find(struct vhd_image *image, const char *leaf_directory,
 			 const struct vhd_parents *parents, unsigned flags, struct vhd_image **out,
 			 struct vhd_error *err);
 
+/* Does one of the files that @image's names lead to fit, whatever its id?  They are shown to @fits
+ * in their order until one does; nothing is locked.  1, 0 (a raw parent has no id: never), -ENOMEM. */
+typedef bool parent_fits_fn(void *arg, const struct vhd_image *found);
+VHD_MUST int parent_named(struct vhd_image *image, const struct vhd_parents *parents,
+			  parent_fits_fn *fits, void *arg);
+
 /* Call @look for each parent of @image, down to where one is missing; nothing is locked.  What it
  * returns, if that is not 0, ends it.  0, that, or -errno. */
 VHD_MUST int parent_each(struct vhd_image *image, const struct vhd_parents *parents,

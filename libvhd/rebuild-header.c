@@ -15,6 +15,7 @@
 #include "base/number.h"
 #include "batmap.h"
 #include "locator.h"
+#include "parent.h"
 #include "rebuild.h"
 #include "utf16.h"
 
@@ -88,6 +89,74 @@ static int renew_second(const struct rebuild_spec *spec, struct vhd_header *h, u
 	return differencing(spec) ? rebuild_locators(spec, h, sum ? sum_is : NULL, sum) : 0;
 }
 
+/* ── the id of the parent ── */
+
+struct parent_proof {
+	struct vhd_header *header;
+	uint32_t sum; /* that it had */
+	bool others;  /* files of other ids are where it names its parent */
+};
+
+static bool has_id(void *arg, const struct vhd_image *found)
+{
+	struct parent_proof *p = arg;
+	bool same = !memcmp(found->footer.uuid, p->header->parent_uuid, VHD_UUID_BYTES);
+
+	p->others |= !same;
+	return same;
+}
+
+static bool id_gives_sum(struct parent_proof *p, const uint8_t id[VHD_UUID_BYTES])
+{
+	struct vhd_header h = *p->header;
+
+	memcpy(h.parent_uuid, id, VHD_UUID_BYTES);
+	if (!sum_is(&h, &p->sum))
+		return false;
+	*p->header = h;
+	return true;
+}
+
+static bool gives_sum(void *arg, const struct vhd_image *found)
+{
+	return id_gives_sum(arg, found->footer.uuid);
+}
+
+/* The checksum @sum is not that of @h, whose fields look right: is the id of the parent?  *how
+ * becomes REBUILD_PARENT when it was not, and is now.  1: it is believed, 0: nobody can tell;
+ * negative. */
+static int prove_parent(const struct rebuild_spec *spec, struct vhd_header *h, uint32_t sum,
+			enum rebuild_how *how)
+{
+	static const uint8_t raw_parent[VHD_UUID_BYTES];
+	struct vhd_image image = { .io = spec->io,
+				   .type = VHD_TYPE_DIFFERENCING,
+				   .file_bytes = spec->file_bytes,
+				   .size = spec->footer->current_size,
+				   .footer = *spec->footer,
+				   .header = *h };
+	struct parent_proof proof = { .header = h, .sum = sum };
+	int rc;
+
+	if (!differencing(spec) || image_parent_is_raw(&image))
+		return 1;
+	rc = parent_named(&image, spec->parents, has_id, &proof);
+	if (rc)
+		return rc;
+	rc = parent_named(&image, spec->parents, gives_sum, &proof);
+	if (rc < 0)
+		return rc;
+	if (rc || id_gives_sum(&proof, raw_parent) ||
+	    (spec->parent_id && id_gives_sum(&proof, spec->parent_id))) {
+		*how = REBUILD_PARENT;
+		return 1;
+	}
+	if (spec->parent_id) /* the caller knows */
+		memcpy(h->parent_uuid, spec->parent_id, VHD_UUID_BYTES);
+	/* where the second sector is what was damaged, this one is not suspected for nothing */
+	return spec->parent_id || (*how == REBUILD_SECOND && !proof.others);
+}
+
 /* ── what is believed ── */
 
 /* Do place, length and block size of the table agree with something beside the header?  1, 0,
@@ -108,9 +177,10 @@ static int proven(const struct rebuild_spec *spec, const struct vhd_header *h, u
 	return rc < 0 ? rc : !shape.faults && (shape.tight || (place && !shape.allocated));
 }
 
-/* The cookie is there, the sum is wrong.  1, 0, negative. */
+/* The cookie is there, the sum is wrong.  1, 0, negative.  *@id_doubted: that for the id of the
+ * parent alone. */
 static int believe_first(const struct rebuild_spec *spec, const uint8_t raw[VHD_HEADER_BYTES],
-			 struct rebuilt *out)
+			 struct rebuilt *out, bool *id_doubted)
 {
 	uint32_t sum = be32_load(raw + HEADER_CHECKSUM);
 	struct vhd_header h, second;
@@ -131,7 +201,9 @@ static int believe_first(const struct rebuild_spec *spec, const uint8_t raw[VHD_
 		return rc;
 	out->how = second_sound(spec, &h) ? REBUILD_SUM : REBUILD_SECOND;
 	out->header = out->how == REBUILD_SUM ? h : second;
-	return 1;
+	rc = prove_parent(spec, &out->header, sum, &out->how);
+	*id_doubted = !rc;
+	return rc;
 }
 
 /* ── the first sector anew ── */
@@ -279,6 +351,7 @@ int rebuild_header(const struct rebuild_spec *spec, struct rebuilt *out, const c
 {
 	uint64_t offset = spec->footer->data_offset;
 	uint8_t raw[VHD_HEADER_BYTES];
+	bool id_doubted = false;
 	int rc, decoded;
 
 	*why = "nothing proves what it was";
@@ -302,11 +375,15 @@ int rebuild_header(const struct rebuild_spec *spec, struct rebuilt *out, const c
 		return 0;
 	*why = "nothing proves what it was";
 	if (decoded == -VHD_E_HEADER_CHECKSUM) {
-		rc = believe_first(spec, raw, out);
+		rc = believe_first(spec, raw, out, &id_doubted);
 		if (rc)
 			return rc;
 	}
-	return renew_first(spec, raw,
-			   decoded != -VHD_E_HEADER_COOKIE && decoded != -VHD_E_HEADER_CHECKSUM,
-			   out, why);
+	rc = renew_first(spec, raw,
+			 decoded != -VHD_E_HEADER_COOKIE && decoded != -VHD_E_HEADER_CHECKSUM, out,
+			 why);
+	if (!rc && id_doubted)
+		*why = "perhaps the id of its parent is wrong, no file that it names has that one: "
+		       "bring the parent back, or name it: --parent FILE";
+	return rc;
 }

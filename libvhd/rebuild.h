@@ -7,8 +7,9 @@
  * The footer is sound: size, type and creator are known.  A field of the header is
  * believed when something else in the file agrees with it: the number of entries with the
  * size of the disk, the place of the table with that of the batmap or with the custom of all
- * writers, the size of blocks with the distances between them.  An id of a parent
- * is its own proof, no other file has it.  What nothing proves is not guessed.
+ * writers, the size of blocks with the distances between them.  An id of a parent is believed
+ * when a file that the image names has it, or when it makes the checksum right that the header
+ * had.  What nothing proves is not guessed.
  * Only reads.
  */
 #ifndef VHD_REBUILD_H
@@ -26,12 +27,14 @@ struct rebuild_spec {
 	uint64_t end_offset;	  /* else where the data area ends at the latest */
 	const uint8_t *parent_id; /* what the caller knows of the parent, or NULL */
 	uint32_t parent_time;
-	const char *parent_name; /* its base name */
+	const char *parent_name;	   /* its base name */
+	const struct vhd_parents *parents; /* where others are looked for, or NULL */
 };
 
 enum rebuild_how {
 	REBUILD_NOTHING,
 	REBUILD_SUM,	/* all fields are believed, the checksum is not */
+	REBUILD_PARENT, /* the id of the parent, the checksum agrees with it */
 	REBUILD_SECOND, /* the second sector: locators, end of the parent's name */
 	REBUILD_FIRST,	/* the first one, perhaps the second as well */
 	REBUILD_PLACE,	/* the header is sound, but not where the footer says */

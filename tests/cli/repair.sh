@@ -182,6 +182,82 @@ chmod a-w a.vhd
 [ "$(id -u)" = 0 ] || check_status 13 "$U" repair a.vhd
 chmod u+w a.vhd
 
+# a bit of a child's header: mended, or told; never a header that names an image nobody has
+cat >bits.py <<'PY'
+import os, subprocess, sys
+u = sys.argv[1]
+def run(*args):
+    return subprocess.run([u, *args], capture_output=True, timeout=60)
+def content(path):
+    with open(path, "rb") as f:
+        return f.read()
+def repaired(byte, bit, *options):
+    """The child with that bit of its header wrong, repaired: status, and what it was damaged to."""
+    wrong = bytearray(good)
+    wrong[512 + byte] ^= 1 << bit
+    with open("child.vhd", "wb") as f:
+        f.write(wrong)
+    findings = run("check", "child.vhd", "--json").stdout
+    status = run("repair", "child.vhd", "--backup", "bits-kept", *options).returncode
+    if os.path.exists("bits-kept"):
+        os.remove("bits-kept")
+    if not options:
+        assert (b'"repairable": true' in findings) == (status == 0), (byte, bit, status, findings)
+    return status, wrong
+good, disk = content("child.vhd"), run("read", "child.vhd", "-r", "0", "-c", "4096").stdout
+ID = range(40, 56)
+for byte in [*ID, *range(36, 40), *range(56, 64), 20, 30, 35, 64, 65, 90, 575, 576, 580, 600, 1000]:
+    for bit in (byte % 8, 7 - byte % 8):
+        status, wrong = repaired(byte, bit)
+        if byte in ID:
+            assert status == 0 and content("child.vhd") == good, (byte, bit, status)
+        elif status == 0:
+            assert run("check", "-p", "child.vhd").returncode == 0, (byte, bit)
+            assert run("read", "child.vhd", "-r", "0", "-c", "4096").stdout == disk, (byte, bit)
+        else:
+            assert status == 117 and content("child.vhd") == wrong, (byte, bit, status)
+# all of the id
+wrong = bytearray(good)
+wrong[512 + 40:512 + 56] = os.urandom(16)
+with open("child.vhd", "wb") as f:
+    f.write(wrong)
+assert run("repair", "child.vhd", "--backup", "bits-kept").returncode == 0 and content("child.vhd") == good
+os.remove("bits-kept")
+# the parent is away: nobody can tell, until it is named
+os.rename("parent.vhd", "away.vhd")
+for other in (False, True):
+    if other: # another image has its name
+        run("create", "-n", "parent.vhd", "-s", "16")
+    for byte in (41, 50):
+        status, wrong = repaired(byte, 3)
+        assert status == 117 and content("child.vhd") == wrong, (byte, other, status)
+        said = run("repair", "child.vhd")
+        assert said.returncode == 117 and b"name it: --parent FILE" in said.stdout + said.stderr, said
+        assert run("salvage", "child.vhd", "saved.vhd").returncode == 117
+        status, wrong = repaired(byte, 3, "--parent", "away.vhd")
+        assert content("child.vhd") == good, (byte, other, status)
+os.rename("away.vhd", "parent.vhd")
+# salvage by the same proof
+_, wrong = repaired(45, 1)
+with open("child.vhd", "wb") as f:
+    f.write(wrong)
+assert run("salvage", "child.vhd", "saved.vhd").returncode == 0
+assert run("read", "saved.vhd", "-r", "0", "-c", "4096").stdout == disk
+# a raw parent has no id: all zeros
+os.rename("raw-child.vhd", "child.vhd")
+good = content("child.vhd")
+for byte in ID:
+    status, wrong = repaired(byte, 5)
+    assert status == 0 and content("child.vhd") == good, (byte, status)
+PY
+"$U" create -n parent.vhd -s 16
+head -c 3000000 /dev/urandom | "$U" write parent.vhd --offset 0
+"$U" snapshot -n child.vhd -p parent.vhd
+head -c 300000 /dev/urandom | "$U" write child.vhd --offset 1M || fail make
+truncate -s 16M raw.img && head -c 300000 /dev/urandom | dd of=raw.img conv=notrunc status=none
+"$U" snapshot -n raw-child.vhd -p raw.img -m || fail make
+python3 bits.py "$U" || fail "bits of a child's header"
+
 # a footer, and nothing else, is lost to a full disk: the image is as it was
 need unshare mount
 [ "$(id -u)" = 0 ] || exit 0
