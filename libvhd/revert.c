@@ -17,6 +17,8 @@
 #include "io-file.h"
 #include "journal-note.h"
 #include "journal.h"
+#include "spare.h"
+#include "sweep.h"
 #include "zeros.h"
 
 #define LOCK_WAIT_MS 5000
@@ -199,7 +201,8 @@ int revert_apply(struct vhd_io *image, struct vhd_io *journal, bool dry_run,
 
 /* ── our own kind ── */
 
-/* Has anybody written behind the old end? */
+/* Has anybody written behind the old end?  Zeros are the growth's own: they hide what a parent has
+ * there. */
 static int check_unused(struct vhd_image *img, uint64_t size, struct vhd_error *err)
 {
 	for (uint64_t b = number_div_up(size, img->header.block_size); b < img->blocks; b++) {
@@ -208,13 +211,31 @@ static int check_unused(struct vhd_image *img, uint64_t size, struct vhd_error *
 
 		if (rc < 0)
 			return rc;
-		if (entry != VHD_BAT_UNUSED)
+		if (entry == VHD_BAT_UNUSED)
+			continue;
+		rc = spare_is_zero(img->io, entry, img->block_sectors, image_has_parent(img));
+		if (rc < 0)
+			return error_system(err, rc, "read", img->io->name);
+		if (!rc)
 			return error_set(err, -VHD_E_JOURNAL,
 					 "cannot undo the resize of '%s': there is data behind the "
 					 "old end at %llu; it was finished and used since",
 					 img->io->name, (unsigned long long)size);
 	}
 	return 0;
+}
+
+/* The zeros go, after the size (ORDER 24). */
+static int drop_zeros(struct vhd_image **img, uint64_t larger, struct vhd_error *err)
+{
+	struct mover m = { .img = *img, .verb = "undo the resize of", .err = err };
+	uint64_t freed = 0;
+	int rc = mover_reopen(&m);
+
+	if (!rc)
+		rc = sweep_behind(&m, larger, &freed);
+	*img = m.img;
+	return rc;
 }
 
 /* A fixed image whose footer is not where it was, or is none: to where it ended. */
@@ -247,10 +268,11 @@ static int cut_back(struct vhd_io *io, const struct journal_facts *was, bool dry
 
 /* Back to the size in the note: what was enlarged, and not used since.  What was made smaller
  * is gone, and a fixed image that has its footer is whole: those go on as they are. */
-static int apply_note(struct vhd_image *img, const struct journal_facts *was, bool dry_run,
+static int apply_note(struct vhd_image **image, const struct journal_facts *was, bool dry_run,
 		      struct vhd_revert_result *result, struct vhd_error *err)
 {
-	uint64_t size = was->footer.current_size;
+	struct vhd_image *img = *image;
+	uint64_t size = was->footer.current_size, now = img->size;
 	int rc;
 
 	result->old_size = img->size;
@@ -264,7 +286,8 @@ static int apply_note(struct vhd_image *img, const struct journal_facts *was, bo
 		rc = dry_run ? 0 : image_begin_write(img, 0, err);
 		if (!rc && !dry_run && img->type == VHD_TYPE_FIXED && !img->io->device)
 			rc = image_move_footer(img, img->size, err);
-		return rc;
+		return rc < 0 || dry_run || !image_has_parent(img) ? rc :
+								     drop_zeros(image, now, err);
 	}
 	rc = check_unused(img, size, err);
 	if (rc < 0)
@@ -277,7 +300,8 @@ static int apply_note(struct vhd_image *img, const struct journal_facts *was, bo
 	if (rc < 0)
 		return rc;
 	img->size = size;
-	return grow_end(img, err);
+	rc = grow_end(img, err);
+	return rc < 0 ? rc : drop_zeros(image, now, err);
 }
 
 /* What is no image (any more): the old footer is still in its place, or it is another file. */
@@ -316,7 +340,7 @@ static int revert_note(struct vhd_io **io, const struct journal_facts *was, bool
 	if (rc < 0)
 		return rc;
 	*io = NULL;
-	rc = apply_note(img, was, dry_run, result, err);
+	rc = apply_note(&img, was, dry_run, result, err);
 	image_close(img);
 	return rc;
 }

@@ -220,4 +220,38 @@ ln -s victim .z.vhd.journal
 check_status 40 "$U" resize z.vhd --size 8M
 [ "$(cat victim)" = mine ] || fail "written through a link"
 cmp z.vhd fixed.vhd || fail "resized without a note"
+
+# zeros of the growth itself, over what a larger parent has there, are nobody's data: killed at each sync
+need strace
+"$U" create -n wide.vhd -s 20 && head -c 20M /dev/urandom | "$U" write wide.vhd --offset 0 || fail make
+"$U" snapshot -n narrow.vhd -p wide.vhd && "$U" resize narrow.vhd --size 5M --cut-data || fail make
+head -c 3000000 some | "$U" write narrow.vhd --offset 1M || fail make
+"$U" convert narrow.vhd narrow.raw || fail convert
+for n in $(seq 30); do
+	cp narrow.vhd x.vhd
+	ASAN_OPTIONS=detect_leaks=0 strace -f -o /dev/null -e trace=fsync,fdatasync \
+		-e inject=fsync,fdatasync:signal=KILL:when="$n" "$U" resize x.vhd --size 17M -j jrn 2>/dev/null && break
+	[ -e jrn ] || continue
+	check_status 0 "$U" revert -n x.vhd -j jrn --dry-run
+	check_status 0 "$U" revert -n x.vhd -j jrn
+	"$U" info x.vhd --json | grep -q '"virtual_size": 5242880' || fail "sync $n: the size"
+	check_status 0 "$U" compare x.vhd narrow.raw
+	check_status 0 "$U" check x.vhd
+	grep -q 'past the end of the disk' .out && fail "sync $n: $(cat .out)"
+	last=$n
+done
+[ "$n" -gt 5 ] && [ "$n" -lt 30 ] || fail "$n syncs"
+# what was written there since is somebody's
+cp narrow.vhd x.vhd
+ASAN_OPTIONS=detect_leaks=0 strace -f -o /dev/null -e trace=fsync,fdatasync \
+	-e inject=fsync,fdatasync:signal=KILL:when="$last" "$U" resize x.vhd --size 17M -j jrn 2>/dev/null
+[ -e jrn ] || fail "no journal after sync $last"
+cp jrn kept
+check_status 0 "$U" resize x.vhd --size 17M
+printf data | "$U" write x.vhd --offset 16M || fail write
+cp kept jrn && cp x.vhd before
+check_status 117 "$U" revert -n x.vhd -j jrn
+check_err 'data behind the old end'
+cmp x.vhd before || fail "refused, but changed"
+rm jrn
 exit 0
