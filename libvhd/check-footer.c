@@ -15,6 +15,7 @@
 #include "base/number.h"
 #include "check.h"
 #include "growth.h"
+#include "journal.h"
 
 #define TAIL_BYTES (64u << 10)
 #define TORN_BYTE  0xc7 /* a server that is using an image fills the end footer with it */
@@ -146,6 +147,19 @@ static void report_none(struct check *c, const struct place *end)
 	}
 }
 
+static void report_growing(struct check *c)
+{
+	struct vhd_finding f = { .code = -VHD_E_POISONED,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET,
+				 .offset = c->end_offset };
+
+	check_report(c, &f,
+		     "no footer, but a journal beside the file: a resize was interrupted; to undo "
+		     "it: vhd-util revert -n '%s'",
+		     c->file);
+}
+
 /* Note what is to be said about the end footer once the blocks are known. */
 static void lose(struct check *c, const struct place *end)
 {
@@ -221,6 +235,10 @@ static int without_end(struct check *c, const struct place *end)
 		rc = seek_stray(c, &copy.footer);
 		c->footer = copy.footer;
 		return rc;
+	}
+	if (end->rc == -VHD_E_NOT_VHD && journal_waits(c->io)) {
+		report_growing(c);
+		return 0;
 	}
 	rc = seek_stray(c, NULL);
 	if (rc < 0)

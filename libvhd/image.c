@@ -91,18 +91,9 @@ static bool looks_split(const char *name)
 	return access(sibling, F_OK) == 0;
 }
 
-/* A fixed image whose growth was interrupted may end in nothing; then a note stands beside it. */
-static bool was_growing(const struct vhd_io *io)
-{
-	char beside[PATH_MAX];
-
-	return !io->device && journal_default_path(io->name, beside) == 0 &&
-	       access(beside, F_OK) == 0;
-}
-
 static int no_footer(const struct vhd_io *io, const struct footers *f, struct vhd_error *err)
 {
-	if (f->end_rc == -VHD_E_NOT_VHD && was_growing(io))
+	if (f->end_rc == -VHD_E_NOT_VHD && journal_waits(io))
 		return error_at(err, -VHD_E_POISONED, f->end_offset,
 				"cannot open '%s': a resize was interrupted; to undo it: vhd-util "
 				"revert -n '%s'",

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/endian.h"
@@ -166,6 +167,14 @@ int journal_walk(struct vhd_io *journal, const struct journal_header *h, journal
 		}
 	}
 	return rc;
+}
+
+bool journal_waits(const struct vhd_io *image)
+{
+	char name[PATH_MAX], beside[PATH_MAX];
+
+	return !image->device && realpath(image->name, name) &&
+	       journal_default_path(name, beside) == 0 && access(beside, F_OK) == 0;
 }
 
 int journal_default_path(const char *image, char *out)

@@ -10,6 +10,8 @@
 #ifndef VHD_JOURNAL_H
 #define VHD_JOURNAL_H
 
+#include <stdbool.h>
+
 #include "io.h"
 #include "layout.h"
 
@@ -59,5 +61,8 @@ VHD_MUST int journal_walk(struct vhd_io *journal, const struct journal_header *h
 /* ".FILE.journal" beside @image: where a journal is when nobody named one.  @out has PATH_MAX
  * bytes.  -ENAMETOOLONG. */
 VHD_MUST int journal_default_path(const char *image, char *out);
+/* Is there something of that name?  An image without any footer is then a fixed one, most likely,
+ * whose growth was interrupted: it may end in nothing (journal-note.h). */
+bool journal_waits(const struct vhd_io *image);
 
 #endif

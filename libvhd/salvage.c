@@ -24,6 +24,7 @@
 #include "error.h"
 #include "image.h"
 #include "io-file.h"
+#include "journal.h"
 #include "lock.h"
 #include "parent.h"
 #include "path.h"
@@ -165,6 +166,11 @@ static int load_source(struct salvage *s)
 		return error_system(s->err, rc, "salvage", s->source);
 	s->edits.forgive = true; /* metadata that cannot be read is damaged metadata */
 	rc = examine(s, s->view);
+	if (!rc && !s->c.has_footer && journal_waits(s->io))
+		return error_set(s->err, -VHD_E_POISONED,
+				 "cannot salvage '%s': a resize was interrupted; to undo it: "
+				 "vhd-util revert -n '%s'",
+				 s->source, s->source);
 	if (!rc && !s->c.has_footer) {
 		rc = salvage_assume_footer(s);
 		if (rc == -VHD_E_NOT_VHD && s->edits.unread)

@@ -206,6 +206,23 @@ cp fixed.vhd long.vhd
 truncate -s 5M long.vhd
 check_status 0 "$U" revert -n long.vhd -j jrn
 cmp long.vhd fixed.vhd || fail "the fixed image is not what it was"
+# the note beside it: whoever looks names it, repair does it
+cp fixed.vhd long.vhd
+truncate -s 5M long.vhd
+cp note .long.vhd.journal
+cp long.vhd before
+check_status 16 "$U" check long.vhd
+grep -q "vhd-util revert -n 'long.vhd'" .out || fail "check says $(cat .out)"
+check_status 16 "$U" salvage long.vhd saved.vhd
+check_err "vhd-util revert -n 'long.vhd'"
+check_status 16 "$U" salvage long.vhd saved.vhd --guess
+ln -s long.vhd link.vhd
+check_status 16 "$U" repair link.vhd --dry-run
+check_err "vhd-util revert -n 'link.vhd'"
+cmp long.vhd before || fail "a dry run changed it"
+check_status 0 "$U" repair link.vhd
+cmp long.vhd fixed.vhd || fail "repair: the fixed image is not what it was"
+[ ! -e .long.vhd.journal ] || fail "the journal stays"
 
 # an image given as a journal stays
 cp d.vhd x.vhd
