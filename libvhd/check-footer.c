@@ -1,9 +1,8 @@
 /* check-footer.c - the end footer, its copy at the start, and fixed images
  *
  * The end footer is looked at first.  If it says "fixed", bytes at 0 belong to
- * the guest and are not looked at.  Where it is lost, a footer left of trailing
- * bytes is sought in the last TAIL_BYTES of the file, but believed only where
- * no block lies: guests can write footers too.
+ * the guest and are not looked at.  Where it is lost, one left of trailing bytes is sought
+ * (check-stray.c), but believed only where no block lies: guests can write footers too.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,8 +16,7 @@
 #include "growth.h"
 #include "journal.h"
 
-#define TAIL_BYTES (64u << 10)
-#define TORN_BYTE  0xc7 /* a server that is using an image fills the end footer with it */
+#define TORN_BYTE 0xc7 /* a server that is using an image fills the end footer with it */
 
 struct place {
 	int rc; /* of footer_decode */
@@ -181,35 +179,42 @@ static void lose(struct check *c, const struct place *end)
 			 end->err.text);
 }
 
-/* Look left of trailing bytes for a footer that fits @copy (NULL: of a fixed disk). */
-static int seek_stray(struct check *c, const struct vhd_footer *copy)
+/* Of a sparse image whose footer in force is known: which one is missing at the end, and what goes
+ * on there. */
+static void use_sparse(struct check *c, const struct place *end, const struct vhd_footer *footer)
 {
-	uint64_t from = number_round_up(c->file_bytes - number_min(c->file_bytes, TAIL_BYTES),
-					VHD_SECTOR);
-	size_t length = (size_t)(c->file_bytes - from);
-	CLEANUP_FREE uint8_t *tail = malloc(length + 1);
-	int rc;
-
-	if (!tail)
-		return -ENOMEM;
-	rc = check_read(c, tail, length, from);
-	if (rc < 0)
-		return rc;
-	for (size_t at = number_round_down(length, VHD_SECTOR); at >= VHD_SECTOR;) {
-		struct vhd_footer f;
-
-		at -= VHD_SECTOR;
-		if (footer_decode(tail + at, &f, NULL) < 0 || from + at == 0)
-			continue;
-		if (copy ? footer_compare(&f, copy) == FOOTER_DIFF_SEVERE :
-			   f.type != VHD_TYPE_FIXED || f.current_size != from + at)
-			continue;
-		c->has_stray = true;
-		c->stray_offset = from + at;
-		c->footer = f;
-		return 0;
+	c->has_footer = true;
+	c->footer = *footer;
+	lose(c, end);
+	check_fields(c, footer);
+	if (end->rc == -VHD_E_NOT_VHD && !end->torn) { /* may well be data */
+		c->end_offset = number_round_down(c->file_bytes, VHD_SECTOR);
+		c->over_data = true;
 	}
-	return 0;
+}
+
+/* Neither footer is where it belongs, but one left of trailing bytes. */
+static void use_stray(struct check *c, const struct place *end)
+{
+	struct vhd_finding f = { .code = -VHD_E_FOOTER_MISSING,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET,
+				 .repairable = true };
+
+	if (footer_is_sparse(&c->stray)) {
+		use_sparse(c, end, &c->stray);
+		c->copy_place = CHECK_PLACE_BAD;
+		check_report(c, &f,
+			     "the copy of the footer is missing; one before the trailing bytes is "
+			     "good");
+		return;
+	}
+	c->has_footer = true;
+	c->footer = c->stray;
+	c->end_offset = c->data_end = c->stray_offset;
+	lose(c, end);
+	check_end_footer(c);
+	check_fixed(c);
 }
 
 /* No valid end footer: the copy at 0 decides, if it is that of a sparse image. */
@@ -223,35 +228,21 @@ static int without_end(struct check *c, const struct place *end)
 	if (rc < 0)
 		return rc;
 	if (!copy.rc && footer_is_sparse(&copy.footer)) {
-		c->has_footer = true;
-		c->footer = copy.footer;
 		c->copy_place = CHECK_PLACE_GOOD;
-		lose(c, end);
-		check_fields(c, &copy.footer);
-		if (end->rc == -VHD_E_NOT_VHD && !end->torn) { /* may well be data */
-			c->end_offset = number_round_down(c->file_bytes, VHD_SECTOR);
-			c->over_data = true;
-		}
-		rc = seek_stray(c, &copy.footer);
-		c->footer = copy.footer;
-		return rc;
+		use_sparse(c, end, &copy.footer);
+		return check_seek_stray(c, &copy.footer);
 	}
 	if (end->rc == -VHD_E_NOT_VHD && journal_waits(c->io)) {
 		report_growing(c);
 		return 0;
 	}
-	rc = seek_stray(c, NULL);
+	rc = check_seek_stray(c, NULL);
 	if (rc < 0)
 		return rc;
-	if (!c->has_stray) {
+	if (c->has_stray)
+		use_stray(c, end);
+	else
 		report_none(c, end);
-		return 0;
-	}
-	c->has_footer = true;
-	c->end_offset = c->data_end = c->stray_offset;
-	lose(c, end);
-	check_end_footer(c);
-	check_fixed(c);
 	return 0;
 }
 

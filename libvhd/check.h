@@ -2,6 +2,7 @@
  *
  *   check.c          entry: image after image of a chain; parents
  *   check-footer.c   both footers, fixed images
+ *   check-stray.c    an end footer with other bytes behind it
  *   check-header.c   header, parent locators, place of the table
  *   check-batmap.c   header and map of the batmap
  *   check-blocks.c   the BAT, the batmap's bits, leaked space
@@ -94,6 +95,7 @@ struct check {
 	struct vhd_footer other; /* that copy */
 	bool has_stray;		 /* no end footer, but one at: */
 	uint64_t stray_offset;
+	struct vhd_footer stray;
 	struct vhd_finding lost; /* what is wrong with the end footer; code 0: nothing */
 	char lost_text[512];
 	enum check_place end_place, copy_place;
@@ -149,6 +151,9 @@ VHD_MUST int check_read(struct check *c, void *buf, size_t length, uint64_t offs
 VHD_MUST int check_progress(struct check *c, uint64_t done_bytes, uint64_t total_bytes);
 
 VHD_MUST int check_footers(struct check *c);
+/* No end footer is where it belongs: look left of trailing bytes for one that fits @copy, or where that is
+ * no footer either (NULL) all else that is there.  Fills in c->has_stray and what follows it. */
+VHD_MUST int check_seek_stray(struct check *c, const struct vhd_footer *copy);
 /* After the header: are there two sizes, and may there be? */
 VHD_MUST int check_sizes(struct check *c);
 /* After the blocks are known: is the end footer lost, or merely not at the end? */

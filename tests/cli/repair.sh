@@ -258,6 +258,51 @@ truncate -s 16M raw.img && head -c 300000 /dev/urandom | dd of=raw.img conv=notr
 "$U" snapshot -n raw-child.vhd -p raw.img -m || fail make
 python3 bits.py "$U" || fail "bits of a child's header"
 
+# the copy at the start is lost, and bytes follow the footer at the end: it is found
+"$U" snapshot -n stray-child.vhd -p parent.vhd && head -c 300000 /dev/urandom | "$U" write stray-child.vhd --offset 1M || fail make
+for f in good stray-child; do
+	for more in 512 1000 3000000; do
+		{ cat $f.vhd && head -c $more /dev/urandom; } >stray.vhd
+		dd if=/dev/zero of=stray.vhd bs=512 count=1 conv=notrunc status=none
+		cp stray.vhd damaged.vhd
+		check_status 117 "$U" check stray.vhd
+		rm -f saved.vhd
+		check_status 0 "$U" salvage stray.vhd saved.vhd
+		check_status 0 "$U" compare saved.vhd $f.vhd
+		cmp stray.vhd damaged.vhd || fail "salvage wrote to its source"
+		check_status 0 "$U" repair stray.vhd --backup stray-kept
+		check_status 0 "$U" check stray.vhd
+		check_status 0 "$U" compare stray.vhd $f.vhd
+		cmp -n 512 stray.vhd $f.vhd || fail "another footer: $f, $more bytes more"
+		check_status 0 "$U" repair stray.vhd --undo stray-kept
+		cmp stray.vhd damaged.vhd || fail "undo"
+		rm stray-kept
+		check_status 0 "$U" repair stray.vhd --trim --backup stray-kept
+		cmp stray.vhd $f.vhd || fail "trim: $f, $more bytes more"
+		rm stray-kept
+	done
+	# one that a guest wrote is none of the image, though it leads to a whole header
+	cp $f.vhd stray.vhd
+	python3 - <<'END' || fail make
+b = bytearray(open("stray.vhd", "rb").read())
+forged = bytearray(b[:512])
+forged[68:84] = bytes(range(16))
+forged[64:68] = bytes(4)
+forged[64:68] = (~sum(forged) & 0xffffffff).to_bytes(4, "big")
+end = len(b) - 512
+data = (end - 512) // 512 * 512
+while b[data:data + 512] == bytes(512): # the last sector with data
+    data -= 512
+b[data:data + 512] = forged
+b[end:], b[:512] = bytes(512), bytes(512)
+open("stray.vhd", "wb").write(b)
+END
+	cp stray.vhd damaged.vhd
+	check_status 117 "$U" repair stray.vhd
+	check_status 117 "$U" salvage stray.vhd none.vhd
+	cmp stray.vhd damaged.vhd || fail "a guest's footer was believed"
+done
+
 # a footer, and nothing else, is lost to a full disk: the image is as it was
 need unshare mount
 [ "$(id -u)" = 0 ] || exit 0
