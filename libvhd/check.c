@@ -210,6 +210,15 @@ static void compare_parent(struct check *c, const struct vhd_image *child,
 			     "its parent '%s' was changed, copied or touched since this image "
 			     "was made from it; most programs do not mind",
 			     parent->io->name);
+	if (image_is_encrypted(parent) && !image_is_encrypted(child)) {
+		struct vhd_finding clear = { .code = -VHD_E_ENCRYPTED, .severity = VHD_DAMAGE };
+
+		check_report(c, &clear,
+			     "its parent '%s' is encrypted and it is not: together they cannot be "
+			     "read; put the parent's clear file back, or if this image has no data "
+			     "give it the key: vhd-util key -s",
+			     parent->io->name);
+	}
 	f.offset = c->end_offset + FOOTER_CURRENT_SIZE;
 	f.expected = parent->size;
 	f.found = child->size;

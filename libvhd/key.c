@@ -10,6 +10,7 @@
 #include "error.h"
 #include "io-file.h"
 #include "lock.h"
+#include "siblings.h"
 #include "unlock.h"
 
 #define LOCK_WAIT_MS 5000
@@ -65,6 +66,20 @@ int vhd_key_check(const char *path, const struct vhd_key *key, struct vhd_error 
 	return rc;
 }
 
+/* A clear child of an encrypted image cannot be read.  One elsewhere is not known of: see the manual. */
+static int refuse_clear_child(struct vhd_image *img, struct vhd_error *err)
+{
+	struct sibling child;
+
+	if (siblings_find_clear(img, &child, NULL) != 1)
+		return 0;
+	return error_set(err, -VHD_E_KEY,
+			 "cannot set the key of '%s': its child '%s' has data that is not "
+			 "encrypted, and could not be read any more; make an encrypted copy of "
+			 "that: vhd-util copy -k",
+			 img->io->name, child.path);
+}
+
 /* What is there already would be taken for ciphertext. */
 static int refuse(struct vhd_image *img, struct vhd_error *err)
 {
@@ -89,7 +104,7 @@ static int refuse(struct vhd_image *img, struct vhd_error *err)
 				 "cannot set the key of '%s': it has data, which would be taken "
 				 "for ciphertext; make an encrypted copy: vhd-util copy -k",
 				 name);
-	return 0;
+	return refuse_clear_child(img, err);
 }
 
 static int make_hash(const struct vhd_key_options *o, struct vhd_batmap_header *h)

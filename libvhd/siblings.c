@@ -19,6 +19,7 @@
 
 struct search {
 	const struct vhd_image *parent, *child;
+	bool clear; /* only such that have data, not encrypted */
 	struct sibling *out;
 };
 
@@ -46,27 +47,35 @@ bool siblings_read_footer(int fd, uint64_t bytes, struct vhd_footer *footer)
 	return read_at(fd, raw, sizeof(raw), 0) && !footer_decode(raw, footer, NULL);
 }
 
+/* The image behind @fd; NULL: it cannot be opened. */
+static struct vhd_image *open_image(int fd, const char *path)
+{
+	struct vhd_image *image = NULL;
+	struct vhd_io *io = NULL;
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+	if (copy < 0)
+		return NULL;
+	if (io_file_from_fd(copy, path, 0, &io, NULL) < 0) {
+		close(copy);
+		return NULL;
+	}
+	if (image_open(io, IMAGE_ALLOW_POISONED, &image, NULL) < 0) {
+		io_close(io);
+		return NULL;
+	}
+	return image;
+}
+
 /* Does the child of some raw disk behind @fd store the path of @parent? */
 static bool names_raw_parent(int fd, const char *path, const struct vhd_image *parent)
 {
 	char stored[PATH_MAX], full[2 * PATH_MAX];
-	struct vhd_image *image = NULL;
-	struct vhd_io *io = NULL;
+	struct vhd_image *image = open_image(fd, path);
 	bool same = false;
 	struct stat st;
-	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
-	if (copy < 0)
-		return false;
-	if (io_file_from_fd(copy, path, 0, &io, NULL) < 0) {
-		close(copy);
-		return false;
-	}
-	if (image_open(io, IMAGE_ALLOW_POISONED, &image, NULL) < 0) {
-		io_close(io);
-		return false;
-	}
-	if (!chain_stored_parent(image, stored, sizeof(stored), NULL)) {
+	if (image && !chain_stored_parent(image, stored, sizeof(stored), NULL)) {
 		const char *slash = strrchr(path, '/');
 
 		if (stored[0] == '/' || !slash)
@@ -98,6 +107,15 @@ static bool is_child_of(int fd, const char *path, uint64_t bytes, const struct v
 	       names_raw_parent(fd, path, parent);
 }
 
+static bool is_clear(int fd, const char *path)
+{
+	struct vhd_image *image = open_image(fd, path);
+	bool clear = image && !image_is_encrypted(image) && image_is_empty(image, NULL) == 0;
+
+	image_close(image);
+	return clear;
+}
+
 /* Whether the directory entry @name is another child. */
 static bool look_at(int directory, const char *directory_name, const char *name,
 		    const struct search *s)
@@ -114,7 +132,8 @@ static bool look_at(int directory, const char *directory_name, const char *name,
 	if (snprintf(path, sizeof(path), "%s/%s", directory_name, name) >= (int)sizeof(path))
 		return false;
 	fd = openat(directory, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 || !is_child_of(fd, path, (uint64_t)st.st_size, s->parent))
+	if (fd < 0 || !is_child_of(fd, path, (uint64_t)st.st_size, s->parent) ||
+	    (s->clear && !is_clear(fd, path)))
 		return false;
 	memcpy(s->out->path, path, sizeof(path));
 	return true;
@@ -159,7 +178,7 @@ static char *directory_of(const char *path)
 int siblings_find(const struct vhd_image *parent, const struct vhd_image *child,
 		  struct sibling *out, struct vhd_error *err)
 {
-	const struct search s = { parent, child, out };
+	const struct search s = { .parent = parent, .child = child, .out = out };
 	CLEANUP_FREE char *a = directory_of(parent->io->name);
 	CLEANUP_FREE char *b = a ? directory_of(child->io->name) : NULL;
 	int rc;
@@ -170,4 +189,14 @@ int siblings_find(const struct vhd_image *parent, const struct vhd_image *child,
 	if (!rc && strcmp(a, b) != 0)
 		rc = search_directory(b, &s, err);
 	return rc;
+}
+
+int siblings_find_clear(const struct vhd_image *parent, struct sibling *out, struct vhd_error *err)
+{
+	const struct search s = { .parent = parent, .child = parent, .clear = true, .out = out };
+	CLEANUP_FREE char *directory = directory_of(parent->io->name);
+
+	if (!directory)
+		return error_system(err, -errno, "look for children of", parent->io->name);
+	return search_directory(directory, &s, err);
 }

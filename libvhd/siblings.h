@@ -26,6 +26,10 @@ struct sibling {
 VHD_MUST int siblings_find(const struct vhd_image *parent, const struct vhd_image *child,
 			   struct sibling *out, struct vhd_error *err);
 
+/* Is there a child of @parent, in its directory, with data of its own that is not encrypted?  As above. */
+VHD_MUST int siblings_find_clear(const struct vhd_image *parent, struct sibling *out,
+				 struct vhd_error *err);
+
 /* The footer in force of the file of @bytes behind @fd, as far as its id and its parent go: at the
  * end, else the copy.  False: no VHD. */
 bool siblings_read_footer(int fd, uint64_t bytes, struct vhd_footer *footer);

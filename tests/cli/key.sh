@@ -149,6 +149,20 @@ check_status 0 "$U" snapshot -n q.vhd -p p.vhd -e
 check_status 0 "$U" key -s -n p.vhd -k k256
 check_status 95 "$U" convert q.vhd no.raw
 check_status 22 "$U" convert q.vhd no.raw --key-file k256
+check_status 117 "$U" check q.vhd
+grep -q "parent '.*p.vhd' is encrypted and it is not" .out || fail "check: $(cat .out)"
+check_status 117 "$U" check q.vhd -p
+check_status 0 "$U" key -s -n q.vhd -k k256
+check_status 0 "$U" check q.vhd -p
+# and is not made where it has data
+check_status 0 "$U" create -n p3.vhd --size 64M
+check_status 0 "$U" snapshot -n q3.vhd -p p3.vhd -e
+"$U" write q3.vhd --offset 0 <data && cp p3.vhd p3.before || fail "write"
+check_status 22 "$U" key -s -n p3.vhd -k k256 --dry-run
+check_status 22 "$U" key -s -n p3.vhd -k k256
+check_err "its child '.*q3.vhd' has data"
+cmp p3.vhd p3.before || fail "refused, but changed"
+check_status 0 "$U" check q3.vhd -p
 
 # another parent, another size
 check_status 0 "$U" copy p.vhd p2.vhd
