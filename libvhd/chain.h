@@ -23,7 +23,7 @@
 #define CHAIN_SEALED (1u << 18)
 /* With VHD_OPEN_WRITE: everything that could refuse it is asked, locks are taken, but nothing is
  * changed, and nothing may be written. */
-#define CHAIN_DRY_RUN (1u << 18)
+#define CHAIN_DRY_RUN (1u << 19)
 
 struct vhd_chain {
 	unsigned depth;		   /* images opened */

@@ -327,7 +327,7 @@ static int begin(struct compact *c)
 		return rc;
 	if (c->o->dry_run) {
 		c->result->dropped_blocks = left;
-		return image_load(img, 0, c->m.err);
+		return mover_ask(&c->m);
 	}
 	if (left) {
 		rc = sweep_behind(&c->m, img->size, &c->result->dropped_blocks);

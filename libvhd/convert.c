@@ -27,8 +27,9 @@
 #include "geometry.h"
 #include "io-file.h"
 
-#define MIB	   (1ull << 20)
-#define GZIP_MAGIC "\x1f\x8b"
+#define MIB	    (1ull << 20)
+#define GZIP_MAGIC  "\x1f\x8b"
+#define FAULT_BYTES 65536u
 
 #define DIRECT_BLOCK_MIN (512u << 10)
 
@@ -425,6 +426,28 @@ static int from_stream(struct conversion *v)
 	return rc;
 }
 
+/* Blocks whose entries are wrong: those that nothing hides stop the conversion. */
+static int ask_faults(struct conversion *v)
+{
+	CLEANUP_FREE uint8_t *piece = malloc(FAULT_BYTES);
+	uint64_t size = vhd_size(v->chain);
+	int rc = piece ? 0 : error_system(v->err, -ENOMEM, "convert", v->source);
+
+	for (unsigned layer = 0; !rc && layer < vhd_depth(v->chain); layer++) {
+		const struct vhd_image *img = v->chain->images[layer];
+
+		for (uint32_t i = 0; !rc && i < img->bad_count; i++) {
+			uint64_t at = (uint64_t)img->bad[i] * img->header.block_size;
+			uint64_t end = number_min(at + img->header.block_size, size);
+
+			for (; !rc && at < end; at += FAULT_BYTES)
+				rc = vhd_read(v->chain, piece, number_min(end - at, FAULT_BYTES),
+					      at, v->err);
+		}
+	}
+	return rc;
+}
+
 /* As much as can be asked without a byte of a pipe. */
 static int dry_run(struct conversion *v)
 {
@@ -438,7 +461,7 @@ static int dry_run(struct conversion *v)
 	}
 	if (!rc && !is_dash(v->destination))
 		rc = atomic_check(v->destination, v->o->force, v->err);
-	return rc;
+	return rc || !v->chain ? rc : ask_faults(v);
 }
 
 int vhd_convert(const char *source, const char *destination,

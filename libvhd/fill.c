@@ -166,10 +166,10 @@ static int run(struct fill *f)
 		return f->o->dry_run || f->o->bitmaps ? 0 : reserve_storage(f);
 	if (!rc && image_has_parent(img))
 		rc = below_open(img, &f->o->parents, &f->below, f->m.err);
-	if (!rc && !f->o->dry_run)
+	if (!rc)
 		rc = unlock(f);
 	if (!rc)
-		rc = image_load(img, 0, f->m.err);
+		rc = f->o->dry_run ? mover_ask(&f->m) : image_load(img, 0, f->m.err);
 	if (rc < 0)
 		return rc;
 	before = img->totals.allocated;

@@ -336,19 +336,34 @@ int io_file_replace(struct vhd_io *io, struct vhd_io *fresh)
 	return rc;
 }
 
-int io_file_sync_directory(const char *path)
+static char *directory_of(const char *path)
 {
-	CLEANUP_FREE char *directory = strdup(path);
-	char *slash;
+	const char *slash = strrchr(path, '/');
+
+	return !slash ? strdup(".") : strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+int io_file_may_create(const char *path)
+{
+	CLEANUP_FREE char *directory = directory_of(path);
+	struct stat st;
 
 	if (!directory)
 		return -ENOMEM;
-	slash = strrchr(directory, '/');
-	if (slash == directory)
-		slash[1] = '\0';
-	else if (slash)
-		*slash = '\0';
-	CLEANUP_FD int fd = open(slash ? directory : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!lstat(path, &st))
+		return -EEXIST;
+	if (errno != ENOENT)
+		return -errno;
+	return access(directory, W_OK | X_OK) < 0 ? -errno : 0;
+}
+
+int io_file_sync_directory(const char *path)
+{
+	CLEANUP_FREE char *directory = directory_of(path);
+
+	if (!directory)
+		return -ENOMEM;
+	CLEANUP_FD int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	/* some file systems have no sync of directories; they write them at once */

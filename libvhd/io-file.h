@@ -40,6 +40,9 @@ void io_file_set_name(struct vhd_io *io, char *name);
  * gone in any case.  What was begun with the old one ends there. */
 int io_file_replace(struct vhd_io *io, struct vhd_io *fresh);
 
+/* Could a file be made there?  Nothing is.  0, -EEXIST, or what the directory refuses. */
+int io_file_may_create(const char *path);
+
 /* Make the directory entry of @path durable: fsync of its directory. */
 int io_file_sync_directory(const char *path);
 

@@ -112,28 +112,57 @@ static int write_note(int fd, const uint8_t raw[JOURNAL_NOTE_BYTES], bool device
 	return fsync(fd) < 0 ? -errno : 0;
 }
 
-int journal_note_make(struct journal_note *note, const char *path, bool beside,
-		      const struct journal_facts *facts, struct vhd_error *err)
+static int open_note(const char *path, bool beside, int more)
 {
-	const int oflags = O_RDWR | O_CREAT | O_NONBLOCK | O_CLOEXEC | (beside ? O_NOFOLLOW : 0);
-	CLEANUP_FD int fd = open(path, oflags, 0666);
-	CLEANUP_FREE char *copy = strdup(path);
-	uint8_t raw[JOURNAL_NOTE_BYTES];
-	struct stat st;
-	int rc;
+	int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC | (beside ? O_NOFOLLOW : 0) | more,
+		      0666);
 
-	if (fd < 0 || !copy)
-		return error_system(err, fd < 0 ? -errno : -ENOMEM, "make the journal", path);
+	return fd < 0 ? -errno : fd;
+}
+
+/* What is there under the name of a journal may become one. */
+static int admit(int fd, const char *path, bool *device, struct vhd_error *err)
+{
+	struct stat st;
+
 	if (fstat(fd, &st) < 0)
 		return error_system(err, -errno, "make the journal", path);
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return error_set(err, -VHD_E_NOT_FILE,
 				 "cannot use '%s' as a journal: neither a file nor a block device",
 				 path);
-	rc = st.st_size || S_ISBLK(st.st_mode) ? refuse_image(fd, path, err) : 0;
+	*device = S_ISBLK(st.st_mode);
+	return st.st_size || *device ? refuse_image(fd, path, err) : 0;
+}
+
+int journal_note_ask(const char *path, bool beside, struct vhd_error *err)
+{
+	int rc = open_note(path, beside, 0);
+	bool device;
+
+	if (rc >= 0) {
+		CLEANUP_FD int fd = rc;
+
+		return admit(fd, path, &device, err);
+	}
+	if (rc == -ENOENT)
+		rc = io_file_may_create(path);
+	return rc < 0 ? error_system(err, rc, "make the journal", path) : 0;
+}
+
+int journal_note_make(struct journal_note *note, const char *path, bool beside,
+		      const struct journal_facts *facts, struct vhd_error *err)
+{
+	int opened = open_note(path, beside, O_CREAT), rc;
+	CLEANUP_FD int fd = opened < 0 ? -1 : opened;
+	CLEANUP_FREE char *copy = strdup(path);
+	uint8_t raw[JOURNAL_NOTE_BYTES];
+
+	if (opened < 0 || !copy)
+		return error_system(err, opened < 0 ? opened : -ENOMEM, "make the journal", path);
+	rc = admit(fd, path, &note->device, err);
 	if (rc < 0)
 		return rc;
-	note->device = S_ISBLK(st.st_mode);
 	encode(facts, raw);
 	rc = write_note(fd, raw, note->device);
 	if (!rc && !note->device)

@@ -34,6 +34,8 @@ struct journal_facts {
  * durably.  @beside: nobody named that path, it is the default one: a link there is not followed. */
 VHD_MUST int journal_note_make(struct journal_note *note, const char *path, bool beside,
 			       const struct journal_facts *facts, struct vhd_error *err);
+/* Could it be made?  Nothing is. */
+VHD_MUST int journal_note_ask(const char *path, bool beside, struct vhd_error *err);
 /* The operation is over with @rc: the note goes (a device is cleared), durably.  Returns @rc, or
  * what went wrong with removing it. */
 int journal_note_remove(struct journal_note *note, int rc, struct vhd_error *err);

@@ -143,7 +143,7 @@ int vhd_key_set(const char *path, const struct vhd_key_options *o, struct vhd_er
 
 	if (!o->key == !o->hash)
 		return error_set(err, -VHD_E_ARGUMENT, "give a key, or the hash of one");
-	rc = open_image(path, !o->dry_run, &img, err);
+	rc = open_image(path, true, &img, err);
 	if (rc < 0)
 		return rc;
 	rc = refuse(img, err);

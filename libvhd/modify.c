@@ -66,10 +66,7 @@ static int open_image(struct modify *m, struct vhd_error *err)
 	enum lock_role role = o->zero ? LOCK_MOVE : LOCK_SET;
 	int rc;
 
-	if (o->dry_run)
-		rc = open_locked(m, 0, LOCK_PEEK, err);
-	else
-		rc = open_locked(m, IO_FILE_WRITE, role, err);
+	rc = open_locked(m, IO_FILE_WRITE, role, err);
 	if (rc == -VHD_E_POISONED && !o->dry_run)
 		rc = open_undone(m, role, err);
 	/* a running server holds D: then past the page cache, where it writes to as well */
@@ -92,10 +89,11 @@ static int prepare(struct modify *m, struct vhd_error *err)
 		rc = merging_refuse(m->img, &m->o->parents, "drop the data of", err);
 	else if (!rc && m->o->parent)
 		rc = merging_refuse(m->img, &m->o->parents, "change the parent of", err);
-	if (rc < 0 || m->o->dry_run)
+	if (rc < 0)
 		return rc;
 	if (!m->beside)
-		return image_begin_write(m->img, 0, err);
+		return m->o->dry_run ? image_may_write(m->img, 0, err) :
+				       image_begin_write(m->img, 0, err);
 	if (!m->img->problems)
 		return 0;
 	return error_set(

@@ -56,6 +56,11 @@ int mover_lock(struct mover *m, enum lock_role role)
 	return lock_take(m->img->io, role, NULL, LOCK_WAIT_MS, NULL, m->err);
 }
 
+int mover_ask(struct mover *m)
+{
+	return image_may_write(m->img, 0, m->err);
+}
+
 int mover_begin(struct mover *m, uint64_t keep)
 {
 	m->img->no_reuse = true;

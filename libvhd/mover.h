@@ -37,6 +37,9 @@ VHD_MUST int mover_open(struct mover *m, const char *path, enum lock_role role);
 /* Take the locks of another role beside those held. */
 VHD_MUST int mover_lock(struct mover *m, enum lock_role role);
 
+/* In a dry run: could mover_begin be refused? */
+VHD_MUST int mover_ask(struct mover *m);
+
 /* Make the image fit for moving.  New places lie at or behind @keep bytes, and the file is not cut
  * below.  After mover_open or mover_reopen. */
 VHD_MUST int mover_begin(struct mover *m, uint64_t keep);

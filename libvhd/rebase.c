@@ -185,20 +185,23 @@ static int rebase(struct rebase *r, struct vhd_error *err)
 	differ_release(&r->differ);
 	if (!rc && !o->dry_run)
 		rc = vhd_flush(r->old, err);
-	if (!rc && !o->dry_run)
-		rc = flip(r, err);
+	if (!rc)
+		rc = o->dry_run ? lock_take(leaf->io, LOCK_SET, NULL, LOCK_WAIT_MS, NULL, err) :
+				  flip(r, err);
 	adopt_release(&r->parent);
 	return rc;
 }
 
 static int rebase_safely(struct rebase *r, struct vhd_error *err)
 {
-	struct vhd_open_options open = { .parents = r->o->parents, .key = r->o->key };
+	struct vhd_open_options open = { .flags = VHD_OPEN_WRITE,
+					 .parents = r->o->parents,
+					 .key = r->o->key };
 	struct vhd_error close_err;
 	int rc, closed;
 
-	if (!r->o->dry_run)
-		open.flags |= VHD_OPEN_WRITE;
+	if (r->o->dry_run)
+		open.flags |= CHAIN_DRY_RUN;
 	if (r->o->force)
 		open.flags |= VHD_OPEN_FORCE;
 	rc = vhd_open(r->path, &open, &r->old, err);

@@ -23,11 +23,10 @@ struct moved {
 static int open_image(struct moved *m, struct vhd_error *err)
 {
 	struct vhd_io *io = NULL;
-	int rc = io_file_open(m->path, m->o->dry_run ? 0 : IO_FILE_WRITE, &io, err);
+	int rc = io_file_open(m->path, IO_FILE_WRITE, &io, err);
 
 	if (!rc)
-		rc = lock_take(io, m->o->dry_run ? LOCK_PEEK : LOCK_SET, NULL, LOCK_WAIT_MS, NULL,
-			       err);
+		rc = lock_take(io, LOCK_SET, NULL, LOCK_WAIT_MS, NULL, err);
 	if (!rc)
 		rc = image_open(io, 0, &m->img, err);
 	if (rc < 0)
@@ -90,7 +89,7 @@ static int relink_to(struct moved *m, const char *parent, struct vhd_error *err)
 
 	if (rc < 0)
 		return rc;
-	rc = m->o->dry_run ? image_load(m->img, 0, err) : image_begin_write(m->img, 0, err);
+	rc = m->o->dry_run ? image_may_write(m->img, 0, err) : image_begin_write(m->img, 0, err);
 	/* it may be another file by now */
 	if (!rc && memcmp(a.link.id, m->img->header.parent_uuid, VHD_UUID_BYTES) != 0)
 		rc = error_set(err, -VHD_E_PARENT_ID,

@@ -279,6 +279,21 @@ static char *backup_name(struct repair *r)
 	return saved_name(place);
 }
 
+/* Could what changes be kept?  On a device: as far as the caller named a place. */
+static int ask_backup(struct repair *r)
+{
+	CLEANUP_FREE char *name = NULL;
+	int rc;
+
+	if (r->io->device && !r->o->backup)
+		return 0;
+	name = backup_name(r);
+	rc = name ? io_file_may_create(name) : -ENOMEM;
+	return rc < 0 ? error_system(r->err, rc, "keep what is to change in",
+				     name ? name : r->path) :
+			0;
+}
+
 static int write_edits(struct repair *r)
 {
 	CLEANUP_FREE char *name = backup_name(r);
@@ -349,7 +364,7 @@ static int round_of(struct repair *r, bool *more)
 		return rc;
 	*more = r->full && r->edits.count && !r->o->dry_run;
 	if (r->edits.count || r->edits.bytes != r->edits.old_bytes) {
-		rc = r->o->dry_run ? 0 : write_edits(r);
+		rc = r->o->dry_run ? ask_backup(r) : write_edits(r);
 		if (!rc)
 			tell(r);
 	}
@@ -389,8 +404,7 @@ static int repair_io(struct repair *r)
 {
 	uint8_t parent_id[VHD_UUID_BYTES];
 	bool more = true;
-	int rc = lock_take(r->io, r->o->dry_run ? LOCK_READ_TOP : LOCK_MOVE, NULL, LOCK_WAIT_MS,
-			   NULL, r->err);
+	int rc = lock_take(r->io, LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, r->err);
 
 	if (!rc)
 		rc = learn_parent(r, parent_id);
@@ -433,7 +447,7 @@ int vhd_repair(const char *path, const struct vhd_repair_options *options,
 	if (r.o->backup_footer && r.o->end_footer)
 		return error_set(err, -VHD_E_ARGUMENT,
 				 "cannot repair '%s' by both of its footers: name one", path);
-	rc = io_file_open(path, r.o->dry_run ? 0 : IO_FILE_WRITE, &r.io, err);
+	rc = io_file_open(path, IO_FILE_WRITE, &r.io, err);
 	if (rc < 0)
 		return rc;
 	r.more = (struct check_more){ .copy_wins = r.o->backup_footer,
@@ -461,11 +475,11 @@ int vhd_repair(const char *path, const struct vhd_repair_options *options,
 int vhd_repair_undo(const char *path, const char *backup, bool dry_run, struct vhd_error *err)
 {
 	struct vhd_io *io;
-	int rc = io_file_open(path, dry_run ? 0 : IO_FILE_WRITE, &io, err);
+	int rc = io_file_open(path, IO_FILE_WRITE, &io, err);
 
 	if (rc < 0)
 		return rc;
-	rc = lock_take(io, dry_run ? LOCK_READ_TOP : LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, err);
+	rc = lock_take(io, LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, err);
 	if (!rc)
 		rc = saved_restore(backup, io, dry_run, err);
 	io_close(io);

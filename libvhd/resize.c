@@ -332,25 +332,48 @@ static int work(struct resize *r)
 	return r->o->size > r->old ? larger(r) : smaller(r);
 }
 
-/* Notes of what was, and the work between.  A fixed image that becomes larger has one at the
- * default place, whatever else: see journal-note.h. */
+/* A fixed image that becomes larger has a note at the default place, whatever else: see
+ * journal-note.h.  Its path, or "". */
+static int note_beside(struct resize *r, char *path)
+{
+	const struct vhd_image *img = r->m.img;
+	int rc;
+
+	path[0] = '\0';
+	if (is_sparse(r) || r->o->size <= r->old || img->io->device)
+		return 0;
+	rc = journal_default_path(img->io->name, path);
+	return rc < 0 ? error_system(r->err, rc, "resize", img->io->name) : 0;
+}
+
+/* Could all that be made, and written? */
+static int ask(struct resize *r)
+{
+	char path[PATH_MAX];
+	int rc = note_beside(r, path);
+
+	if (!rc && r->o->journal)
+		rc = journal_note_ask(r->o->journal, false, r->err);
+	if (!rc && path[0])
+		rc = journal_note_ask(path, true, r->err);
+	if (!rc && r->room.entries)
+		rc = mover_lock(&r->m, LOCK_MOVE);
+	return rc < 0 ? rc : mover_ask(&r->m);
+}
+
+/* Notes of what was, and the work between. */
 static int work_noted(struct resize *r)
 {
 	struct vhd_image *img = r->m.img;
 	struct journal_facts was = { img->footer, img->footer_offset, r->o->size };
 	struct journal_note asked = { .path = NULL }, beside = { .path = NULL };
-	char path[PATH_MAX];
-	int rc = 0;
+	char path[PATH_MAX] = "";
+	int rc = note_beside(r, path);
 
-	if (r->o->journal)
+	if (!rc && r->o->journal)
 		rc = journal_note_make(&asked, r->o->journal, false, &was, r->err);
-	if (!rc && !is_sparse(r) && r->o->size > r->old && !img->io->device) {
-		rc = journal_default_path(img->io->name, path);
-		if (rc < 0)
-			error_system(r->err, rc, "resize", img->io->name);
-		else
-			rc = journal_note_make(&beside, path, true, &was, r->err);
-	}
+	if (!rc && path[0])
+		rc = journal_note_make(&beside, path, true, &was, r->err);
 	if (!rc)
 		rc = work(r);
 	rc = journal_note_remove(&beside, rc, r->err);
@@ -383,8 +406,8 @@ int vhd_resize(const char *path, const struct vhd_resize_options *o,
 	if (!rc)
 		rc = plan(&r);
 	r.result->moved_blocks = r.room.count;
-	if (!rc && !o->dry_run)
-		rc = work_noted(&r);
+	if (!rc)
+		rc = o->dry_run ? ask(&r) : work_noted(&r);
 	below_close(r.below);
 	room_release(&r.room);
 	mover_close(&r.m);

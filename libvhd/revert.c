@@ -283,7 +283,7 @@ static int apply_note(struct vhd_image **image, const struct journal_facts *was,
 	if (img->size == size && img->type == VHD_TYPE_FIXED && img->footer_offset > was->place)
 		return cut_back(img->io, was, dry_run, result, err);
 	if (img->size <= size || !footer_is_sparse(&img->footer)) {
-		rc = dry_run ? 0 : image_begin_write(img, 0, err);
+		rc = dry_run ? image_may_write(img, 0, err) : image_begin_write(img, 0, err);
 		if (!rc && !dry_run && img->type == VHD_TYPE_FIXED && !img->io->device)
 			rc = image_move_footer(img, img->size, err);
 		return rc < 0 || dry_run || !image_has_parent(img) ? rc :
@@ -295,7 +295,7 @@ static int apply_note(struct vhd_image **image, const struct journal_facts *was,
 	result->reverted = true;
 	result->old_size = size;
 	if (dry_run)
-		return 0;
+		return image_may_write(img, 0, err);
 	rc = image_begin_write(img, 0, err);
 	if (rc < 0)
 		return rc;
@@ -460,12 +460,12 @@ static int revert_file(const char *name, const char *journal, bool dry_run,
 		       struct vhd_revert_result *result, struct vhd_error *err)
 {
 	struct vhd_io *io = NULL, *from = NULL;
-	int rc = io_file_open(name, dry_run ? 0 : IO_FILE_WRITE, &io, err);
+	int rc = io_file_open(name, IO_FILE_WRITE, &io, err);
 
-	if (!rc && !dry_run)
+	if (!rc)
 		rc = lock_take(io, LOCK_MOVE, NULL, LOCK_WAIT_MS, NULL, err);
 	if (!rc)
-		rc = io_file_open(journal, dry_run ? 0 : IO_FILE_WRITE, &from, err);
+		rc = io_file_open(journal, IO_FILE_WRITE, &from, err);
 	if (!rc)
 		rc = by_kind(&io, from, dry_run, result, err);
 	if (!rc && !dry_run)
