@@ -97,7 +97,8 @@ int print_flush(int status)
 		stdout_error = EPIPE;
 	fprintf(stderr, "%s: cannot write to standard output: %s\n", program.name,
 		strerror(stdout_error));
-	return status ? status : vhd_exit_status(-stdout_error);
+	/* 1 is no error but an answer, that of compare: nobody got it */
+	return status > 1 ? status : vhd_exit_status(-stdout_error);
 }
 
 bool print_bytes(const void *data, size_t length)

@@ -78,6 +78,22 @@ static int open_child(struct coalesce_layers *l, const char *child, struct vhd_e
 	return 0;
 }
 
+static bool is_pushed(const struct coalesce_layers *l, const struct vhd_image *parent)
+{
+	for (unsigned i = 0; i < l->count; i++)
+		if (parent->io->inode == l->images[i]->io->inode &&
+		    parent->io->device_id == l->images[i]->io->device_id)
+			return true;
+	return false;
+}
+
+static int refuse_cycle(const struct coalesce_layers *l, const struct vhd_image *again,
+			struct vhd_error *err)
+{
+	return error_set(err, -VHD_E_CYCLE, "cannot coalesce '%s': '%s' is its own ancestor",
+			 l->images[0]->io->name, again->io->name);
+}
+
 static int check_cycle(const struct coalesce_layers *l, const struct vhd_image *parent,
 		       struct vhd_error *err)
 {
@@ -85,13 +101,26 @@ static int check_cycle(const struct coalesce_layers *l, const struct vhd_image *
 		return error_set(err, -VHD_E_TOO_DEEP,
 				 "cannot coalesce '%s': its chain is deeper than %u images",
 				 l->images[0]->io->name, VHD_CHAIN_MAX);
-	for (unsigned i = 0; i < l->count; i++)
-		if (parent->io->inode == l->images[i]->io->inode &&
-		    parent->io->device_id == l->images[i]->io->device_id)
-			return error_set(err, -VHD_E_CYCLE,
-					 "cannot coalesce '%s': '%s' is its own ancestor",
-					 l->images[0]->io->name, parent->io->name);
-	return 0;
+	return is_pushed(l, parent) ? refuse_cycle(l, parent, err) : 0;
+}
+
+static int find_pushed(void *arg, struct vhd_image *parent)
+{
+	struct coalesce_layers *l = arg;
+
+	return is_pushed(l, parent);
+}
+
+/* The way down may come back behind the target, too. */
+static int check_below(struct coalesce_layers *l, const struct vhd_parents *parents,
+		       struct vhd_error *err)
+{
+	struct vhd_image *target = coalesce_layers_target(l);
+	int rc = image_has_parent(target) ? parent_each(target, parents, find_pushed, l) : 0;
+
+	if (rc <= 0)
+		return rc < 0 ? error_system(err, rc, "find the parents of", target->io->name) : 0;
+	return refuse_cycle(l, target, err);
 }
 
 static int refuse_siblings(const struct vhd_image *parent, const struct vhd_image *child,
@@ -286,7 +315,9 @@ int coalesce_layers_open(struct coalesce_layers *l, const char *child,
 	if (rc < 0)
 		return rc;
 	l->target = l->count - 1;
-	rc = find_state(l, o, err);
+	rc = check_below(l, &o->parents, err);
+	if (!rc)
+		rc = find_state(l, o, err);
 	if (!rc)
 		rc = coalesce_grow_plan(l, directory, o, err);
 	if (!rc)

@@ -1,6 +1,7 @@
 /* header.c - decode, judge and encode the header of sparse images */
 #include "header.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/endian.h"
@@ -189,13 +190,15 @@ int header_name_parent(struct vhd_header *h, const char *path, struct vhd_error 
 {
 	const char *name = path_base_name(path);
 	char quoted[256];
+	int rc;
 
 	memset(h->parent_name, 0, sizeof(h->parent_name));
-	if (utf16_encode(name, UTF16_BE, h->parent_name, VHD_NAME_UNITS) < 0)
-		return error_set(
-			err, -VHD_E_NAME,
-			"cannot store the parent's name '%s': it is longer than 256 UTF-16 "
-			"units, or not UTF-8; rename the parent",
-			path_quote(name, quoted, sizeof(quoted)));
-	return 0;
+	rc = utf16_encode(name, UTF16_BE, h->parent_name, VHD_NAME_UNITS);
+	if (rc >= 0)
+		return 0;
+	return error_set(err, -VHD_E_NAME,
+			 "cannot store the parent's name '%s': %s; rename the parent",
+			 path_quote(name, quoted, sizeof(quoted)),
+			 rc == -ENAMETOOLONG ? "it is longer than 256 UTF-16 units" :
+					       "it holds a control character or is not UTF-8");
 }

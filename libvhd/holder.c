@@ -130,10 +130,15 @@ void holder_find(int fd, bool exclusive, uint64_t start, uint64_t length, char *
 	CLEANUP(close_directory) DIR *processes = opendir("/proc");
 	if (!processes)
 		return;
-	while ((entry = readdir(processes)))
-		if (isdigit((unsigned char)entry->d_name[0]) &&
-		    process_conflicts(entry->d_name, &w)) {
-			describe(entry->d_name, buf, room);
-			return;
+	while ((entry = readdir(processes))) {
+		if (!isdigit((unsigned char)entry->d_name[0]) ||
+		    !process_conflicts(entry->d_name, &w))
+			continue;
+		if (strtol(entry->d_name, NULL, 10) == w.own_pid) {
+			snprintf(buf, room, HOLDER_SELF);
+			continue;
 		}
+		describe(entry->d_name, buf, room);
+		return;
+	}
 }

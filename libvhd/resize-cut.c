@@ -111,7 +111,8 @@ static int look(struct finder *f, uint64_t size)
 	return 0;
 }
 
-int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents)
+int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents,
+	      struct vhd_key *key)
 {
 	CLEANUP_FREE uint8_t *buf = malloc(READ_BYTES);
 	struct finder f = { .m = m, .buf = buf };
@@ -122,6 +123,8 @@ int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents)
 		rc = image_load(m->img, 0, m->err);
 	if (!rc && image_has_parent(m->img))
 		rc = below_open(m->img, parents, &f.below, m->err);
+	if (!rc && f.below)
+		below_unlock(f.below, key);
 	if (!rc)
 		rc = look(&f, size);
 	below_close(f.below);

@@ -5,8 +5,10 @@
 #include "mover.h"
 
 /* Is anything but zero at or behind byte @size of the disk, as its readers see it (what a parent
- * has there counts)?  Refuses then (-VHD_E_RANGE), naming the first byte.  Loads the image. */
-VHD_MUST int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents);
+ * has there counts)?  Refuses then (-VHD_E_RANGE), naming the first byte.  Loads the image.  @key: of
+ * parents that are encrypted, or NULL. */
+VHD_MUST int cut_check(struct mover *m, uint64_t size, const struct vhd_parents *parents,
+		       struct vhd_key *key);
 
 /* What the image itself has behind @size becomes zero, durably; what shows through from a parent
  * stays.  @m has begun. */

@@ -30,6 +30,7 @@
 #include "resize-fixed.h"
 #include "resize-room.h"
 #include "sweep.h"
+#include "unlock.h"
 
 #define EXTENTS 64
 
@@ -300,6 +301,8 @@ static int plan(struct resize *r)
 	struct vhd_image *img = r->m.img;
 	int rc = refuse_parent(r);
 
+	if (!rc && r->o->key) /* is it the right one? */
+		rc = unlock_chain(&r->m.img, 1, r->o->key, 0, r->err);
 	if (rc < 0)
 		return rc;
 	r->old = img->size;
@@ -318,7 +321,7 @@ static int plan(struct resize *r)
 	rc = merging_refuse(img, &r->o->parents, "cut the end off", r->err);
 	if (rc < 0)
 		return rc;
-	return r->o->cut_data ? 0 : cut_check(&r->m, r->o->size, &r->o->parents);
+	return r->o->cut_data ? 0 : cut_check(&r->m, r->o->size, &r->o->parents, r->o->key);
 }
 
 static int work(struct resize *r)

@@ -436,6 +436,7 @@ struct vhd_resize_options {
 	bool dry_run;	     /* all checks, but change nothing */
 	struct vhd_parents parents;
 	struct vhd_progress progress;
+	struct vhd_key *key; /* smaller: of encrypted parents, whose data is looked at */
 };
 struct vhd_resize_result {
 	uint64_t old_size, new_size;	     /* bytes */

@@ -103,12 +103,20 @@ static int run_apply(struct arguments *args, char **operands)
 static int run_arrived(struct arguments *args, char **operands)
 {
 	struct vhd_error err = { 0 };
+	struct print_json j;
 	uint64_t bytes;
 
-	(void)args;
 	if (vhd_delta_arrived(operands[0], &bytes, &err) < 0)
 		return print_error(&err);
-	printf("%" PRIu64 "\n", bytes);
+	if (!args->json) {
+		printf("%" PRIu64 "\n", bytes);
+		return 0;
+	}
+	print_json_begin(&j, "delta/1");
+	print_json_text(&j, "action", "arrived");
+	print_json_text(&j, "file", operands[0]);
+	print_json_number(&j, "bytes", bytes);
+	print_json_end(&j);
 	return 0;
 }
 

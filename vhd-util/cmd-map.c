@@ -104,8 +104,10 @@ static int print_map(struct vhd_chain *chain, const struct arguments *args, stru
 {
 	struct mapping m = { .chain = chain };
 	struct print_json json;
-	int rc;
+	int rc = chain_prepare(chain, err); /* nothing is printed of what cannot be had */
 
+	if (rc < 0)
+		return rc;
 	if (arguments_has(args, "picture"))
 		return picture_print(chain, err);
 	if (!args->json) {

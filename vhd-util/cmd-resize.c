@@ -37,7 +37,7 @@ static void print_result(const char *path, const struct vhd_resize_result *r, bo
 
 static int run_resize(struct arguments *args)
 {
-	struct vhd_resize_options o = { .parents = args->parents };
+	struct vhd_resize_options o = { .parents = args->parents, .key = args->key };
 	const char *path = arguments_image(args);
 	struct vhd_resize_result result;
 	struct vhd_error err = { 0 };
@@ -74,6 +74,7 @@ static const struct option_spec resize_options[] = {
 	{ 'j', "journal", "FILE", "keep the old size there until done, for revert" },
 	{ 'f', "fast", NULL, "only within the room that the metadata has; move nothing" },
 	{ 0, "cut-data", NULL, "smaller: lose the data behind the new end" },
+	OPTION_KEY_FILE,
 	OPTION_PARENT_ROOT,
 	OPTION_JSON,
 	OPTION_DRY_RUN,

@@ -93,6 +93,9 @@ done
 check_status 117 "$U" delta apply - there/base.vhd there/new.vhd < <(head -c 100000 piped)
 check_status 117 "$U" delta apply - there/base.vhd there/new.vhd --resume < <(tail -c +100001 piped | head -c 300000)
 check_out 400000 "$U" delta arrived there/new.vhd
+check_status 0 "$U" delta arrived there/new.vhd --json
+cp "$T/.out" arrived.json && check_schema arrived.json
+grep -q '"bytes": 400000' arrived.json || fail "arrived: $(cat arrived.json)"
 check_status 0 "$U" delta apply - there/base.vhd there/new.vhd --resume < <(tail -c +400001 piped)
 right there/new.vhd
 rm there/new.vhd

@@ -107,12 +107,12 @@ check_status 0 "$U" check -p -b c.vhd
 if [ "$(gzip -c c.vhd | wc -c)" -lt 4000000 ]; then fail "c.vhd is no ciphertext"; fi
 
 # without the key, and with another
-for cmd in "convert c.vhd no.raw" "convert c.vhd - --to raw" "compare c.vhd want.raw" "map c.vhd" \
+for cmd in "convert c.vhd no.raw" "convert c.vhd - --to raw" "compare c.vhd want.raw" "map c.vhd" "map c.vhd --json" "map c.vhd --picture" \
 	"read c.vhd -r 0" "write c.vhd --offset 0"; do
 	# shellcheck disable=SC2086
 	check_status 95 "$U" $cmd </dev/null
 	check_err encrypted
-	[ ! -s "$T/.out" ] || [ "${cmd%% *}" = map ] || fail "$cmd: something on stdout"
+	[ ! -s "$T/.out" ] || fail "$cmd: something on stdout"
 	# shellcheck disable=SC2086
 	check_status 22 "$U" $cmd --key-file other </dev/null
 	check_err "not the one"
@@ -154,6 +154,22 @@ grep -q "parent '.*p.vhd' is encrypted and it is not" .out || fail "check: $(cat
 check_status 117 "$U" check q.vhd -p
 check_status 0 "$U" key -s -n q.vhd -k k256
 check_status 0 "$U" check q.vhd -p
+# a child is made smaller: what its parent has there is read with the key
+check_status 0 "$U" create -n big.vhd --size 64M
+check_status 0 "$U" key -s -n big.vhd -k k256
+"$U" write big.vhd --offset 0 --key-file k256 <data && "$U" snapshot -n small.vhd -p big.vhd || fail "make"
+for dry in --dry-run ""; do
+	check_status 95 "$U" resize small.vhd --size 4M $dry
+	check_err "key"
+	check_status 22 "$U" resize small.vhd --size 4M --key-file other $dry
+	check_status 34 "$U" resize small.vhd --size 4M --key-file k256 $dry
+	check_status 22 "$U" resize plain.vhd --size 4M --key-file k256 $dry
+done
+head -c 20M /dev/zero | "$U" write big.vhd --offset 32M --key-file k256 || fail "write"
+check_status 95 "$U" resize small.vhd --size 40M
+"$U" convert small.vhd small.raw --key-file k256 && truncate -s 40M small.raw || fail "convert"
+check_status 0 "$U" resize small.vhd --size 40M --key-file k256
+check_status 0 "$U" compare small.vhd small.raw --key-file k256
 # and is not made where it has data
 check_status 0 "$U" create -n p3.vhd --size 64M
 check_status 0 "$U" snapshot -n q3.vhd -p p3.vhd -e

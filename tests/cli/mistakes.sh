@@ -2,7 +2,7 @@
 # mistakes: files named by mistake are kept: as a journal, a target, a parent; a dry run mends nothing
 . "$(dirname "$0")/../lib/cli.sh"
 U=$BIN/vhd-util
-need strace
+need strace python3
 cd "$T" || exit 1
 some() { head -c "$1" /dev/urandom; }
 
@@ -50,6 +50,43 @@ for at in 2048 2068; do
 	check_status 0 "$U" salvage e2.vhd saved.vhd --force
 	check_status 0 "$U" compare saved.vhd e.want --key-file key
 done
+
+# a cycle whose way back lies behind the target
+"$U" create ring0.vhd --size 4M && "$U" snapshot ring1.vhd -p ring0.vhd -e && "$U" snapshot ring2.vhd -p ring1.vhd -e || fail "make"
+some 100K | "$U" write ring2.vhd --offset 0 || fail "write"
+python3 - <<'END' || fail "ring"
+b, was = bytearray(open("ring2.vhd", "rb").read()), open("ring0.vhd", "rb").read(512)
+for at in (0, len(b) - 512):
+    b[at + 68 : at + 84], b[at + 64 : at + 68] = was[68:84], bytes(4)
+    b[at + 64 : at + 68] = (~sum(b[at : at + 512]) & 0xFFFFFFFF).to_bytes(4, "big")
+open("ring0.vhd", "wb").write(b)
+END
+rm ring2.vhd
+cp ring1.vhd ring1.before
+check_status 40 "$U" coalesce ring0.vhd
+check_status 40 "$U" coalesce ring0.vhd --dry-run
+cmp ring1.vhd ring1.before || fail "merged within a cycle"
+
+# a target that the command reads itself is not said to be in somebody's use
+"$U" create own.vhd --size 4M && "$U" snapshot own2.vhd -p own.vhd -e || fail "make"
+for args in "own.vhd own.vhd" "own2.vhd own.vhd"; do
+	# shellcheck disable=SC2086
+	check_status 16 "$U" convert $args --force
+	check_err 'read as a source or a parent'
+	! grep -q pid .err || fail "in use by itself: $(cat .err)"
+done
+
+# why a name cannot be stored
+printf -v line 'two\nlines.vhd'
+cp own.vhd "$line"
+check_status 84 "$U" snapshot odd.vhd -p "$line"
+check_err 'control character'
+
+# an answer that nobody gets is none
+some 1M >one.raw && some 1M >two.raw
+check_status 1 "$U" compare one.raw two.raw
+check_status 28 bash -c "'$U' compare one.raw two.raw >/dev/full"
+check_status 28 bash -c "'$U' compare one.raw one.raw --json >/dev/full"
 
 # the longest names
 for length in 246 247 250 255; do
