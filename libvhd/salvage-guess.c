@@ -149,20 +149,23 @@ static int sort_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t co
 
 	for (uint32_t i = 0; i < count; i++) {
 		uint32_t entry = be32_load(raw + 4ull * i), block = first + i;
+		bool found = block == c->gone_block && c->found_entry != VHD_BAT_UNUSED;
 
-		if (entry == VHD_BAT_UNUSED) {
+		if (entry == VHD_BAT_UNUSED && !found) {
 			f->s->remembered += batmap && bits_test(batmap, i) && block < c->blocks;
 			continue;
 		}
-		if (!check_block_bad(c, block) || (f->s->keeps && bits_test(f->s->keeps, block)) ||
+		if (found)
+			entry = c->found_entry;
+		if (found || !check_block_bad(c, block) ||
+		    (f->s->keeps && bits_test(f->s->keeps, block)) ||
 		    (c->torn && block == c->torn_block)) {
 			if (!grow(&f->positions, &f->room, f->count, sizeof(*f->positions)))
 				return -ENOMEM;
 			f->positions[f->count++] = entry;
 			continue;
 		}
-		if (block >= c->blocks ||
-		    (block == c->gone_block && c->found_entry != VHD_BAT_UNUSED))
+		if (block >= c->blocks)
 			continue;
 		if (!grow(&f->lost, &f->lost_room, f->lost_count, sizeof(*f->lost)))
 			return -ENOMEM;

@@ -107,6 +107,19 @@ if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
 		[ \$status = 28 ] && [ -z \"\$(ls -A full)\" ]" || fail "full disk: $(cat err)"
 fi
 
+# a block that is found again is none that nobody names
+"$U" create -n three.vhd -s 8 && head -c 6M /dev/urandom | "$U" write three.vhd --offset 0 || fail make
+python3 - <<'END' || fail "entry"
+f = open("three.vhd", "r+b")
+f.seek(1536 + 4)
+f.write(b"\x7f\xff\xff\xf0")
+END
+rm -f found.vhd
+check_status 0 "$U" salvage three.vhd found.vhd --json
+grep -q '"unnamed_blocks": 0' "$T/.out" || fail "a found block: $(cat "$T/.out")"
+check_status 0 "$U" repair three.vhd
+check_status 0 "$U" compare three.vhd found.vhd
+
 # a device: its old contents do not show, its footer is at its end, and what is changed is kept aside
 truncate -s 8M dev.img
 if [ "$(id -u)" = 0 ] && loop=$(losetup -f --show dev.img 2>/dev/null); then
