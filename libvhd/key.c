@@ -80,8 +80,8 @@ static int refuse_clear_child(struct vhd_image *img, struct vhd_error *err)
 			 img->io->name, child.path);
 }
 
-/* What is there already would be taken for ciphertext. */
-static int refuse(struct vhd_image *img, struct vhd_error *err)
+/* What is there already would be taken for ciphertext.  @force: it is that. */
+static int refuse(struct vhd_image *img, bool force, struct vhd_error *err)
 {
 	const char *name = img->io->name;
 	int rc;
@@ -99,11 +99,18 @@ static int refuse(struct vhd_image *img, struct vhd_error *err)
 	rc = image_load(img, 0, err);
 	if (rc < 0)
 		return rc;
-	if (img->totals.allocated || img->bad_count)
+	if (img->totals.allocated && image_is_encrypted(img))
 		return error_set(err, -VHD_E_KEY,
-				 "cannot set the key of '%s': it has data, which would be taken "
-				 "for ciphertext; make an encrypted copy: vhd-util copy -k",
+				 "cannot set the key of '%s': it has data and a key, which is that "
+				 "of its data; make a copy with another: vhd-util copy -k",
 				 name);
+	if ((img->totals.allocated || img->bad_count) && !force)
+		return error_set(
+			err, -VHD_E_KEY,
+			"cannot set the key of '%s': it has data, which would be taken "
+			"for ciphertext; make an encrypted copy: vhd-util copy -k; or, if it "
+			"is ciphertext of this key and only the hash was lost: --force",
+			name);
 	return refuse_clear_child(img, err);
 }
 
@@ -146,7 +153,7 @@ int vhd_key_set(const char *path, const struct vhd_key_options *o, struct vhd_er
 	rc = open_image(path, true, &img, err);
 	if (rc < 0)
 		return rc;
-	rc = refuse(img, err);
+	rc = refuse(img, o->force, err);
 	if (!rc) {
 		rc = make_hash(o, &img->batmap_header);
 		if (rc < 0)

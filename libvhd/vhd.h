@@ -310,6 +310,8 @@ struct vhd_key_options {
 	const uint8_t *hash;
 	const uint8_t *nonce; /* NULL: random; with a hash: zeros */
 	bool dry_run;
+	bool force; /* an image that has data and says it is clear: it is ciphertext of that key, only
+		     * the hash was lost */
 };
 VHD_API VHD_MUST int vhd_key_set(const char *path, const struct vhd_key_options *options,
 				 struct vhd_error *err);

@@ -117,7 +117,9 @@ static int compute(const struct arguments *args)
 static int set(const struct arguments *args, const char *path)
 {
 	uint8_t nonce[VHD_KEY_HASH], hash[VHD_KEY_HASH];
-	struct vhd_key_options o = { .key = args->key, .dry_run = args->dry_run };
+	struct vhd_key_options o = { .key = args->key,
+				     .dry_run = args->dry_run,
+				     .force = arguments_has(args, "force") };
 	int has_nonce = hex_option(args, "nonce", nonce), has_hash = hex_option(args, "hash", hash);
 	struct vhd_error err = { 0 };
 
@@ -183,6 +185,7 @@ static const struct option_spec key_options[] = {
 	{ 'k', "key-file", "FILE", "32 or 64 bytes; - is standard input" },
 	{ 'H', "hash", "HEX", "with -s: the hash, instead of a key" },
 	{ 'N', "nonce", "HEX", "what is hashed before the key (32 bytes)" },
+	{ 0, "force", NULL, "with -s: what it has is ciphertext of that key, the hash was lost" },
 	OPTION_JSON,
 	OPTION_DRY_RUN,
 	{ 0 },

@@ -170,6 +170,21 @@ check_status 95 "$U" resize small.vhd --size 40M
 "$U" convert small.vhd small.raw --key-file k256 && truncate -s 40M small.raw || fail "convert"
 check_status 0 "$U" resize small.vhd --size 40M --key-file k256
 check_status 0 "$U" compare small.vhd small.raw --key-file k256
+# the hash is lost with the header of the batmap: who has the key puts it back
+cp e.vhd lost.vhd
+"$U" convert e.vhd lost.raw --key-file k512 || fail "convert"
+at=$(LC_ALL=C grep -obaF tdbatmap e.vhd | head -1 | cut -d: -f1)
+dd if=/dev/zero of=lost.vhd bs=512 seek=$((at / 512)) count=1 conv=notrunc status=none
+check_status 0 "$U" repair lost.vhd
+check_status 22 "$U" key -s -n lost.vhd -k k512
+check_err "hash was lost: --force"
+check_status 0 "$U" key -s -n lost.vhd -k k512 --force --dry-run
+check_out none "$U" key -p -n lost.vhd
+check_status 0 "$U" key -s -n lost.vhd -k k512 --force
+check_status 0 "$U" check -p -b lost.vhd
+check_status 0 "$U" compare lost.vhd lost.raw --key-file k512
+check_status 22 "$U" key -s -n lost.vhd -k other --force
+check_err "it has data and a key"
 # and is not made where it has data
 check_status 0 "$U" create -n p3.vhd --size 64M
 check_status 0 "$U" snapshot -n q3.vhd -p p3.vhd -e
