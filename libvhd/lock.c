@@ -139,10 +139,11 @@ static int take_all(struct vhd_io *io, const struct range *ranges, int count, in
 static int refuse(struct vhd_io *io, enum lock_role role, const char *holder, struct vhd_error *err)
 {
 	if (!strcmp(holder, HOLDER_SELF))
-		return error_set(err, -VHD_E_BUSY,
-				 "cannot %s '%s': it is in use here already, read as a source or a "
-				 "parent, most likely; name another file",
-				 role_purpose(role), io->name);
+		return error_set(
+			err, -VHD_E_BUSY,
+			"cannot %s '%s': this process uses it already, as a source, a parent "
+			"or another disk; name another file",
+			role_purpose(role), io->name);
 	return error_set(err, -VHD_E_BUSY,
 			 "cannot %s '%s': it is in use by %s; end that use, then try again",
 			 role_purpose(role), io->name,

@@ -72,7 +72,7 @@ cmp ring1.vhd ring1.before || fail "merged within a cycle"
 for args in "own.vhd own.vhd" "own2.vhd own.vhd"; do
 	# shellcheck disable=SC2086
 	check_status 16 "$U" convert $args --force
-	check_err 'read as a source or a parent'
+	check_err 'uses it already, as a source'
 	! grep -q pid .err || fail "in use by itself: $(cat .err)"
 done
 
