@@ -15,7 +15,6 @@
 #include "base/number.h"
 #include "batmap.h"
 #include "locator.h"
-#include "parent.h"
 #include "rebuild.h"
 #include "utf16.h"
 
@@ -68,7 +67,7 @@ static bool second_sound(const struct rebuild_spec *spec, const struct vhd_heade
 	return true;
 }
 
-static bool sum_is(const struct vhd_header *h, void *arg)
+bool rebuild_sum_is(const struct vhd_header *h, void *arg)
 {
 	const uint32_t *want = arg;
 	uint8_t raw[VHD_HEADER_BYTES];
@@ -84,77 +83,9 @@ static int renew_second(const struct rebuild_spec *spec, struct vhd_header *h, u
 	       sizeof(h->parent_name) - 2 * NAME_KEPT_UNITS);
 	memset(h->locators, 0, sizeof(h->locators));
 	memset(h->reserved2, 0, sizeof(h->reserved2));
-	if (sum && sum_is(h, sum))
+	if (sum && rebuild_sum_is(h, sum))
 		return 1;
-	return differencing(spec) ? rebuild_locators(spec, h, sum ? sum_is : NULL, sum) : 0;
-}
-
-/* ── the id of the parent ── */
-
-struct parent_proof {
-	struct vhd_header *header;
-	uint32_t sum; /* that it had */
-	bool others;  /* files of other ids are where it names its parent */
-};
-
-static bool has_id(void *arg, const struct vhd_image *found)
-{
-	struct parent_proof *p = arg;
-	bool same = !memcmp(found->footer.uuid, p->header->parent_uuid, VHD_UUID_BYTES);
-
-	p->others |= !same;
-	return same;
-}
-
-static bool id_gives_sum(struct parent_proof *p, const uint8_t id[VHD_UUID_BYTES])
-{
-	struct vhd_header h = *p->header;
-
-	memcpy(h.parent_uuid, id, VHD_UUID_BYTES);
-	if (!sum_is(&h, &p->sum))
-		return false;
-	*p->header = h;
-	return true;
-}
-
-static bool gives_sum(void *arg, const struct vhd_image *found)
-{
-	return id_gives_sum(arg, found->footer.uuid);
-}
-
-/* The checksum @sum is not that of @h, whose fields look right: is the id of the parent?  *how
- * becomes REBUILD_PARENT when it was not, and is now.  1: it is believed, 0: nobody can tell;
- * negative. */
-static int prove_parent(const struct rebuild_spec *spec, struct vhd_header *h, uint32_t sum,
-			enum rebuild_how *how)
-{
-	static const uint8_t raw_parent[VHD_UUID_BYTES];
-	struct vhd_image image = { .io = spec->io,
-				   .type = VHD_TYPE_DIFFERENCING,
-				   .file_bytes = spec->file_bytes,
-				   .size = spec->footer->current_size,
-				   .footer = *spec->footer,
-				   .header = *h };
-	struct parent_proof proof = { .header = h, .sum = sum };
-	int rc;
-
-	if (!differencing(spec) || image_parent_is_raw(&image))
-		return 1;
-	rc = parent_named(&image, spec->parents, has_id, &proof);
-	if (rc)
-		return rc;
-	rc = parent_named(&image, spec->parents, gives_sum, &proof);
-	if (rc < 0)
-		return rc;
-	if (rc || id_gives_sum(&proof, raw_parent) ||
-	    (spec->parent_id && id_gives_sum(&proof, spec->parent_id))) {
-		*how = REBUILD_PARENT;
-		return 1;
-	}
-	if (spec->parent_id) /* the caller knows */
-		memcpy(h->parent_uuid, spec->parent_id, VHD_UUID_BYTES);
-	/* where the second sector is what was damaged, this one is not suspected for nothing */
-	return spec->parent_id || (*how == REBUILD_SECOND && !proof.others);
+	return differencing(spec) ? rebuild_locators(spec, h, sum ? rebuild_sum_is : NULL, sum) : 0;
 }
 
 /* ── what is believed ── */
@@ -201,7 +132,7 @@ static int believe_first(const struct rebuild_spec *spec, const uint8_t raw[VHD_
 		return rc;
 	out->how = second_sound(spec, &h) ? REBUILD_SUM : REBUILD_SECOND;
 	out->header = out->how == REBUILD_SUM ? h : second;
-	rc = prove_parent(spec, &out->header, sum, &out->how);
+	rc = rebuild_parent(spec, &out->header, sum, &out->how);
 	*id_doubted = !rc;
 	return rc;
 }

@@ -2,14 +2,15 @@
  *
  *   rebuild-header.c     which fields are believed, and which are made anew
  *   rebuild-shape.c      does a table of such a shape fit what the file holds?
+ *   rebuild-parent.c     what the header says of the parent, by what is there
  *   rebuild-locators.c   parent locators, found again by their texts
  *
  * The footer is sound: size, type and creator are known.  A field of the header is
  * believed when something else in the file agrees with it: the number of entries with the
  * size of the disk, the place of the table with that of the batmap or with the custom of all
  * writers, the size of blocks with the distances between them.  An id of a parent is believed
- * when a file that the image names has it, or when it makes the checksum right that the header
- * had.  What nothing proves is not guessed.
+ * when a file that the image names has it, or has one that differs in a few bytes and makes the
+ * checksum right that the header had.  What nothing proves is not guessed.
  * Only reads.
  */
 #ifndef VHD_REBUILD_H
@@ -34,7 +35,7 @@ struct rebuild_spec {
 enum rebuild_how {
 	REBUILD_NOTHING,
 	REBUILD_SUM,	/* all fields are believed, the checksum is not */
-	REBUILD_PARENT, /* the id of the parent, the checksum agrees with it */
+	REBUILD_PARENT, /* id or name of the parent, the checksum agrees with it */
 	REBUILD_SECOND, /* the second sector: locators, end of the parent's name */
 	REBUILD_FIRST,	/* the first one, perhaps the second as well */
 	REBUILD_PLACE,	/* the header is sound, but not where the footer says */
@@ -51,6 +52,15 @@ struct rebuilt {
 VHD_MUST int rebuild_header(const struct rebuild_spec *spec, struct rebuilt *out, const char **why);
 
 /* ── between the files ── */
+
+/* Is the checksum of @header the uint32_t at @sum? */
+bool rebuild_sum_is(const struct vhd_header *header, void *sum);
+
+/* The checksum @sum is not that of @header, whose fields look right: is the id of the parent?  *how
+ * becomes REBUILD_PARENT when that or its name was not, and is now.  1: it is believed, 0: nobody can
+ * tell; negative. */
+VHD_MUST int rebuild_parent(const struct rebuild_spec *spec, struct vhd_header *header,
+			    uint32_t sum, enum rebuild_how *how);
 
 /* How well blocks of @header (table, entries, block size) agree with the file. */
 struct rebuild_shape {

@@ -43,7 +43,7 @@ int repair_header(struct repair *r)
 {
 	static const char *const texts[] = {
 		[REBUILD_SUM] = "the checksum of the header is right now",
-		[REBUILD_PARENT] = "the id of the parent in the header is that of the parent now",
+		[REBUILD_PARENT] = "what the header says of the parent is right now",
 		[REBUILD_SECOND] = "the second half of the header is made anew",
 		[REBUILD_FIRST] = "the header is made anew",
 	};
