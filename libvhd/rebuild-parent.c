@@ -10,11 +10,8 @@
 #include "parent.h"
 #include "rebuild.h"
 
-#define ID_DAMAGE_MAX \
-	4 /* bytes: ids that differ in more are of different images, whatever the sum */
-
-#define ID_DAMAGE_MAX \
-	4 /* bytes: ids that differ in more are of different images, whatever the sum */
+/* Bytes: ids that differ in more are of different images, whatever the sum. */
+#define ID_DAMAGE_MAX 4
 
 struct parent_proof {
 	struct vhd_header *header;
