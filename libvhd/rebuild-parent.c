@@ -3,7 +3,8 @@
  * The sum of 1024 bytes tells that something is wrong, and little of what it was: a right id beside a
  * wrong sum must not be taken for a wrong one, nor the other way round.  So an id is proven by a
  * file that has it where the header names its parent, or by one whose id is nearly the same and
- * gives the old sum.  Names are put right in the same way.
+ * gives the old sum.  The name and the time of the parent are put right in the
+ * same way.
  */
 #include <string.h>
 
@@ -17,16 +18,22 @@ struct parent_proof {
 	struct vhd_header *header;
 	uint32_t sum; /* that it had */
 	bool others;  /* files of other ids are where it names its parent */
-	bool renamed; /* the name was wrong */
+	bool renewed; /* the name or the time was wrong */
 };
 
-static void try_name(struct parent_proof *p, const char *path)
+/* The id is right: is it the name that was wrong, or the time? */
+static void try_others(struct parent_proof *p, const struct vhd_io *parent)
 {
-	struct vhd_header h = *p->header;
+	struct vhd_header name = *p->header, time = *p->header;
 
-	p->renamed = !header_name_parent(&h, path, NULL) && rebuild_sum_is(&h, &p->sum);
-	if (p->renamed)
-		*p->header = h;
+	time.parent_timestamp = footer_time_from_unix(parent->mtime);
+	if (!header_name_parent(&name, parent->name, NULL) && rebuild_sum_is(&name, &p->sum))
+		*p->header = name;
+	else if (rebuild_sum_is(&time, &p->sum))
+		*p->header = time;
+	else
+		return;
+	p->renewed = true;
 }
 
 static bool has_id(void *arg, const struct vhd_image *found)
@@ -36,7 +43,7 @@ static bool has_id(void *arg, const struct vhd_image *found)
 
 	p->others |= !same;
 	if (same)
-		try_name(p, found->io->name);
+		try_others(p, found->io);
 	return same;
 }
 
@@ -75,7 +82,7 @@ int rebuild_parent(const struct rebuild_spec *spec, struct vhd_header *h, uint32
 	if (spec->footer->type != VHD_TYPE_DIFFERENCING || image_parent_is_raw(&image))
 		return 1;
 	rc = parent_named(&image, spec->parents, has_id, &proof);
-	if (proof.renamed)
+	if (proof.renewed)
 		*how = REBUILD_PARENT;
 	if (rc)
 		return rc;

@@ -35,7 +35,7 @@ struct rebuild_spec {
 enum rebuild_how {
 	REBUILD_NOTHING,
 	REBUILD_SUM,	/* all fields are believed, the checksum is not */
-	REBUILD_PARENT, /* id or name of the parent, the checksum agrees with it */
+	REBUILD_PARENT, /* id, name or time of the parent, the checksum agrees with it */
 	REBUILD_SECOND, /* the second sector: locators, end of the parent's name */
 	REBUILD_FIRST,	/* the first one, perhaps the second as well */
 	REBUILD_PLACE,	/* the header is sound, but not where the footer says */
@@ -57,7 +57,7 @@ VHD_MUST int rebuild_header(const struct rebuild_spec *spec, struct rebuilt *out
 bool rebuild_sum_is(const struct vhd_header *header, void *sum);
 
 /* The checksum @sum is not that of @header, whose fields look right: is the id of the parent?  *how
- * becomes REBUILD_PARENT when that or its name was not, and is now.  1: it is believed, 0: nobody can
+ * becomes REBUILD_PARENT when that, or its name or time, was not, and is now.  1: it is believed, 0: nobody can
  * tell; negative. */
 VHD_MUST int rebuild_parent(const struct rebuild_spec *spec, struct vhd_header *header,
 			    uint32_t sum, enum rebuild_how *how);
