@@ -4,10 +4,7 @@
 # shellcheck source=tests/serve/ctl.inc
 . "$(dirname "$0")/ctl.inc"
 need qemu-io
-[ "$(id -u)" = 0 ] || skip "mounting needs root"
-mkdir "$T/small"
-mount -t tmpfs -o size=24m none "$T/small" || skip "no tmpfs can be mounted"
-at_exit "umount -l '$T/small'"
+small_disk 24m
 stalled() { tap-ctl stats -p "$pid" -m "$minor" | grep -q '"status": "stalled"'; }
 moving() { ! stalled; }
 fill_up() { head -c 24M /dev/zero 2>/dev/null | tr '\0' x >"$T/small/ballast" 2>/dev/null; }

@@ -3,10 +3,7 @@
 # shellcheck source=tests/serve/ctl.inc
 . "$(dirname "$0")/ctl.inc"
 need qemu-io
-[ "$(id -u)" = 0 ] || skip "mounting needs root"
-mkdir "$T/small"
-mount -t tmpfs -o size=24m none "$T/small" || skip "no tmpfs can be mounted"
-at_exit "umount -l '$T/small'"
+small_disk 24m
 vhd-util create -n "$T/small/d.vhd" -s 64
 head -c 8M /dev/zero | tr '\0' x >"$T/small/ballast"
 new_disk "vhd:$T/small/d.vhd"

@@ -38,16 +38,6 @@ static uint32_t write_durably(struct wire *wire)
 	return wire_do(wire, WIRE_SIMPLE, &r, data, sizeof(data), NULL);
 }
 
-static void op_done(struct vbd_op *op)
-{
-	*(bool *)op->owner = true;
-}
-
-static bool is_true(void *arg)
-{
-	return *(bool *)arg;
-}
-
 START_TEST(every_client_hears_once)
 {
 	world_open(&w, NULL);
@@ -85,19 +75,11 @@ END_TEST
 
 START_TEST(a_pause_does_not_forget)
 {
-	bool over = false;
-	struct vbd_op op = { .done = op_done, .owner = &over };
-
 	world_open(&w, NULL);
 	begin(&a);
 	disk_lost(&w.disk->disk);
-	vbd_pause(w.vbd, 0, 0, &op);
-	ck_assert(world_until(&w, is_true, &over));
-	ck_assert_int_eq(op.err.code, 0);
-	over = false;
-	vbd_unpause(w.vbd, NULL, false, &op);
-	ck_assert(world_until(&w, is_true, &over));
-	ck_assert_int_eq(op.err.code, 0);
+	ck_assert_int_eq(world_pause(&w), 0);
+	ck_assert_int_eq(world_unpause(&w), 0);
 	ck_assert_uint_eq(flush(&a), NBD_EIO);
 	world_close(&w);
 }
@@ -106,37 +88,21 @@ END_TEST
 /* Then the operator is the one to be told: once. */
 START_TEST(closing_tells_if_nobody_else_was)
 {
-	bool over = false;
-	struct vbd_op op = { .done = op_done, .owner = &over };
-
 	world_open(&w, NULL);
 	disk_lost(&w.disk->disk);
-	vbd_close(w.vbd, false, 0, &op);
-	ck_assert(world_until(&w, is_true, &over));
-	ck_assert_int_eq(op.err.code, -EIO);
-	over = false;
-	vbd_close(w.vbd, false, 0, &op);
-	ck_assert(world_until(&w, is_true, &over));
-	ck_assert_int_eq(op.err.code, 0);
+	ck_assert_int_eq(world_try_close(&w), -EIO);
+	ck_assert_int_eq(world_try_close(&w), 0);
 	world_close(&w);
 }
 END_TEST
 
 START_TEST(closing_a_paused_one_tells)
 {
-	bool over = false;
-	struct vbd_op op = { .done = op_done, .owner = &over };
-
 	world_open(&w, NULL);
 	disk_lost(&w.disk->disk);
-	vbd_pause(w.vbd, 0, 0, &op);
-	ck_assert(world_until(&w, is_true, &over));
-	for (int i = 0; i < 2; i++) {
-		over = false;
-		vbd_close(w.vbd, false, 0, &op);
-		ck_assert(world_until(&w, is_true, &over));
-		ck_assert_int_eq(op.err.code, i ? 0 : -EIO);
-	}
+	ck_assert_int_eq(world_pause(&w), 0);
+	ck_assert_int_eq(world_try_close(&w), -EIO);
+	ck_assert_int_eq(world_try_close(&w), 0);
 	world_close(&w);
 }
 END_TEST

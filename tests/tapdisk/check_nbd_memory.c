@@ -120,6 +120,16 @@ END_TEST
 static struct world w;
 static struct wire stuck[STUCK], good, large;
 
+/* With as little memory as there may be; the caller's to close. */
+static struct nbd_memory *open_world(void)
+{
+	struct nbd_params params = { .fd = -1 };
+
+	ck_assert_int_eq(nbd_memory_open(NBD_MEMORY_MIN, &params.memory), 0);
+	world_open(&w, &params);
+	return params.memory;
+}
+
 static void begin_write(struct wire *c, uint64_t bytes)
 {
 	struct wire_request r = { .type = NBD_CMD_WRITE, .cookie = 1, .length = bytes };
@@ -130,25 +140,27 @@ static void begin_write(struct wire *c, uint64_t bytes)
 	ck_assert(wire_send(c, header, 16)); /* of its payload; the rest does not come */
 }
 
+static void begin_writes(unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		wire_open(&stuck[i], &w);
+		wire_go(&stuck[i], WIRE_SIMPLE, "disk");
+		begin_write(&stuck[i], 8 * MIB);
+	}
+}
+
 /* Many clients begin large writes and stop.  Another one is served, the memory stays in bounds; a
  * large request gets its turn when one of them goes. */
 START_TEST(stuck_payloads)
 {
-	struct nbd_params params = { .fd = -1 };
 	struct wire_request small = { .type = NBD_CMD_READ, .cookie = 2, .length = 65536 };
 	struct wire_request big = { .type = NBD_CMD_READ, .cookie = 3, .length = 8 * MIB };
 	uint8_t *data = malloc(8 * MIB);
 	struct nbd_memory *m;
 
 	ck_assert_ptr_nonnull(data);
-	ck_assert_int_eq(nbd_memory_open(NBD_MEMORY_MIN, &m), 0);
-	params.memory = m;
-	world_open(&w, &params);
-	for (unsigned i = 0; i < STUCK; i++) {
-		wire_open(&stuck[i], &w);
-		wire_go(&stuck[i], WIRE_SIMPLE, "disk");
-		begin_write(&stuck[i], 8 * MIB);
-	}
+	m = open_world();
+	begin_writes(STUCK);
 	world_run(&w, 50);
 	wire_open(&good, &w);
 	wire_go(&good, WIRE_SIMPLE, "disk");
@@ -184,20 +196,13 @@ static struct nbd_client *client(unsigned n)
 /* A payload that drips in, all the time, takes memory from others: not for long, once they wait. */
 START_TEST(dripping_payloads)
 {
-	struct nbd_params params = { .fd = -1 };
 	struct wire_request big = { .type = NBD_CMD_READ, .cookie = 3, .length = 8 * MIB };
 	uint8_t *data = malloc(8 * MIB);
 	struct nbd_memory *m;
 
 	ck_assert_ptr_nonnull(data);
-	ck_assert_int_eq(nbd_memory_open(NBD_MEMORY_MIN, &m), 0);
-	params.memory = m;
-	world_open(&w, &params);
-	for (unsigned i = 0; i < 6; i++) {
-		wire_open(&stuck[i], &w);
-		wire_go(&stuck[i], WIRE_SIMPLE, "disk");
-		begin_write(&stuck[i], 8 * MIB);
-	}
+	m = open_world();
+	begin_writes(6);
 	world_run(&w, 20);
 	/* nobody minds */
 	for (unsigned round = 0; round < 20; round++) {
@@ -230,15 +235,12 @@ END_TEST
 /* All read as much as they can at once, and keep on: all get their data. */
 START_TEST(many_readers)
 {
-	struct nbd_params params = { .fd = -1 };
 	struct wire_request r = { .type = NBD_CMD_READ, .length = 4 * MIB };
 	uint8_t *data = malloc(4 * MIB);
 	struct nbd_memory *m;
 
 	ck_assert_ptr_nonnull(data);
-	ck_assert_int_eq(nbd_memory_open(NBD_MEMORY_MIN, &m), 0);
-	params.memory = m;
-	world_open(&w, &params);
+	m = open_world();
 	for (unsigned i = 0; i < 20; i++) {
 		wire_open(&stuck[i], &w);
 		wire_go(&stuck[i], WIRE_SIMPLE, "disk");

@@ -35,36 +35,6 @@ static void begin(struct wire *wire)
 	(void)wire_go(wire, WIRE_SIMPLE, "disk");
 }
 
-static void op_done(struct vbd_op *op)
-{
-	*(bool *)op->owner = true;
-}
-
-static bool is_true(void *arg)
-{
-	return *(bool *)arg;
-}
-
-static void pause_disk(void)
-{
-	bool over = false;
-	struct vbd_op op = { .done = op_done, .owner = &over };
-
-	vbd_pause(w.vbd, 0, 0, &op);
-	ck_assert(world_until(&w, is_true, &over));
-	ck_assert_int_eq(op.err.code, 0);
-}
-
-static void unpause_disk(void)
-{
-	bool over = false;
-	struct vbd_op op = { .done = op_done, .owner = &over };
-
-	vbd_unpause(w.vbd, NULL, false, &op);
-	ck_assert(world_until(&w, is_true, &over));
-	ck_assert_int_eq(op.err.code, 0);
-}
-
 static uint64_t held(void)
 {
 	struct vbd_stats stats;
@@ -119,14 +89,14 @@ START_TEST(held_write_is_dropped)
 		world_open(&w, NULL);
 		begin(&gone);
 		begin(&other);
-		pause_disk();
+		ck_assert_int_eq(world_pause(&w), 0);
 		send_write(&gone, 0, old, sizeof(old));
 		wait_held(1);
 		ways[way]();
 		wait_held(0);
 		send_write(&other, 8192, new, sizeof(new));
 		wait_held(1);
-		unpause_disk();
+		ck_assert_int_eq(world_unpause(&w), 0);
 		ck_assert(wire_read(&other, back, 16));
 		ck_assert_uint_eq(wire_do(&other, WIRE_SIMPLE, &flush, NULL, 0, NULL), 0);
 		world_run(&w, 5);
@@ -143,7 +113,7 @@ START_TEST(unread_requests_are_dropped)
 	for (unsigned way = 0; way < 3; way++) {
 		world_open(&w, NULL);
 		begin(&gone);
-		pause_disk();
+		ck_assert_int_eq(world_pause(&w), 0);
 		memset(old, 0x0d, 512);
 		for (unsigned i = 0; i < NBD_SLOTS + 40; i++)
 			send_write(&gone, i * 512, old, 512);
@@ -152,7 +122,7 @@ START_TEST(unread_requests_are_dropped)
 		wait_held(0);
 		if (way != 1)
 			world_wait_clients(&w, 0);
-		unpause_disk();
+		ck_assert_int_eq(world_unpause(&w), 0);
 		world_run(&w, 5);
 		ck_assert_uint_eq(w.disk->writes, 0);
 		world_close(&w);
@@ -185,7 +155,7 @@ START_TEST(places_are_free_again)
 	static struct wire many[NBD_CLIENTS];
 
 	world_open(&w, NULL);
-	pause_disk();
+	ck_assert_int_eq(world_pause(&w), 0);
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < NBD_CLIENTS; i++) {
 			begin(&many[i]);

@@ -269,16 +269,59 @@ void world_open(struct world *w, const struct nbd_params *tls)
 			 0);
 }
 
+/* A change of life that was asked for with @op, to which this answers. */
+struct waited {
+	struct vbd_op op; /* first */
+	bool over;
+};
+
+static void waited_init(struct waited *o)
+{
+	*o = (struct waited){ .op = { .done = op_done, .owner = &o->over } };
+}
+
+static int await(struct world *w, struct waited *o)
+{
+	ck_assert(world_until(w, is_true, &o->over));
+	return o->op.err.code;
+}
+
+int world_pause(struct world *w)
+{
+	struct waited o;
+
+	waited_init(&o);
+	vbd_pause(w->vbd, 0, 0, &o.op);
+	return await(w, &o);
+}
+
+int world_unpause(struct world *w)
+{
+	struct waited o;
+
+	waited_init(&o);
+	vbd_unpause(w->vbd, NULL, false, &o.op);
+	return await(w, &o);
+}
+
+static int close_vbd(struct world *w, bool force)
+{
+	struct waited o;
+
+	waited_init(&o);
+	vbd_close(w->vbd, force, 0, &o.op);
+	return await(w, &o);
+}
+
+int world_try_close(struct world *w)
+{
+	return close_vbd(w, false);
+}
+
 void world_close_vbd(struct world *w)
 {
-	bool over = false;
-	struct vbd_op op = { .done = op_done, .owner = &over };
-
-	if (!vbd_size(w->vbd))
-		return;
-	vbd_close(w->vbd, true, 0, &op);
-	ck_assert(world_until(w, is_true, &over));
-	ck_assert_int_eq(op.err.code, 0);
+	if (vbd_size(w->vbd))
+		ck_assert_int_eq(close_vbd(w, true), 0);
 }
 
 void world_close(struct world *w)

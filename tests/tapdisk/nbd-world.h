@@ -50,6 +50,10 @@ void world_let_go(struct world *w);
 void world_wait_held(struct world *w, unsigned count);
 void world_wait_clients(struct world *w, unsigned count);
 void world_close_vbd(struct world *w);
+/* Ask and wait; the answer. */
+int world_pause(struct world *w);
+int world_unpause(struct world *w);
+int world_try_close(struct world *w); /* not by force */
 
 struct wire {		 /* zeroed, or opened before: a test that failed may have left it open */
 	struct world *w; /* NULL: closed */
