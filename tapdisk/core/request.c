@@ -341,6 +341,7 @@ void vbd_client_init(const struct vbd *vbd, struct vbd_client *client)
 static int tell_losses(struct vbd *vbd, struct request *req, int err)
 {
 	uint64_t *heard = req->client ? &req->client->heard : &vbd->told;
+
 	if (err == -ECANCELED)
 		return err;
 	if (!err && vbd->losses != *heard)
@@ -360,7 +361,6 @@ void request_over(struct vbd *vbd, struct request *req, int err)
 		err = may_go_again(req) ? -ECANCELED : -EIO;
 		req->core[0] += CORE_AGAIN;
 	}
-
 	if (req->op == REQUEST_FLUSH)
 		err = tell_losses(vbd, req, err);
 	if (!err && vbd->changes && is_promise(vbd, req)) {
