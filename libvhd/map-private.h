@@ -72,6 +72,7 @@ struct map_block {
 	uint32_t moving;      /* place it is being copied to; 0: it is not */
 	uint64_t moving_losses; /* map->losses when that began */
 	enum { EARLY_NONE, EARLY_QUEUED, EARLY_FLYING, EARLY_DONE } early;
+	bool remains; /* a write to it failed before it was visible: its place may have some of that */
 	bool early_lost; /* FLYING, and a sync failed meanwhile: it may have been before that */
 	struct list early_link;
 	uint8_t bits[]; /* bitmap_bytes */
@@ -347,6 +348,11 @@ void resize_lost(struct vhd_map *map, int err);
 /* After the file got its final shape: the footer is at @footer; @cut: and the
  * file ends there, else the former one may still stand behind. */
 void space_reset(struct vhd_map *map, uint64_t footer, bool cut);
+
+/* ── map-write.c ── */
+/* A write to @b failed, or its early bitmap has landed: is its place to be given back?  @b may be gone
+ * then. */
+void write_undo(struct vhd_map *map, struct map_block *b);
 
 /* ── map-commit.c ── */
 void commit_mark(struct vhd_map *map, struct map_block *b);

@@ -413,8 +413,7 @@ void table_done(struct vhd_map *map, struct map_slot *slot, int err)
 	default: /* SLOT_EARLY: a failure only means that the commit writes it */
 		b->early = err || b->early_lost ? EARLY_NONE : EARLY_DONE;
 		b->early_lost = false;
-		freed_unblock(map, b);
-		table_settle(map, b);
+		write_undo(map, b);
 	}
 }
 

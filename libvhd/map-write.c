@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/number.h"
@@ -104,19 +105,21 @@ int map_write(struct vhd_map *map, struct map_req *req, struct map_ext *out, int
 	return n;
 }
 
-static void show(struct vhd_map *map, struct map_block *b)
+static void make_visible(struct vhd_map *map, struct map_block *b)
 {
-	map->new_blocks += !b->visible;
+	if (b->visible)
+		return;
 	b->visible = true;
+	b->remains = false; /* they show now, as what a write that failed may leave */
+	map->new_blocks++;
+	commit_mark(map, b);
 }
 
 static void block_written(struct vhd_map *map, struct map_block *b, uint64_t first, uint64_t count)
 {
 	assert(b->writers > 0);
 	b->writers--;
-	show(map, b);
-	if (b->fresh && !b->named && !(b->frozen && b->frozen_entry == b->entry))
-		commit_mark(map, b); /* else a commit has its entry, or will have it again */
+	make_visible(map, b);
 	if (!bits_all_set(b->bits, first, count)) {
 		bits_set_range(b->bits, first, count);
 		commit_mark(map, b);
@@ -145,6 +148,57 @@ void map_written(struct vhd_map *map, const struct map_req *req)
 	}
 }
 
+/* ORDER 4: nobody was told that anything of @b is written, and no commit names its place. */
+static void give_back(struct vhd_map *map, struct map_block *b)
+{
+	freed_retire(map, b->entry);
+	if (b->early == EARLY_QUEUED)
+		list_remove(&b->early_link);
+	b->early = EARLY_NONE;
+	b->entry = VHD_BAT_UNUSED;
+	b->remains = false;
+	memset(b->bits, 0, map->bitmap_bytes);
+	if (b->dirty || b->frozen) /* a commit says that it is unused */
+		return;
+	table_unpin(map, table_page(map, b->block));
+	table_drop(map, b);
+}
+
+void write_undo(struct vhd_map *map, struct map_block *b)
+{
+	bool given = b->remains && !b->writers && !b->visible && b->early != EARLY_FLYING;
+
+	freed_unblock(map, b);
+	if (given)
+		give_back(map, b);
+	else
+		table_settle(map, b);
+}
+
+/* Where all bits are ones (ORDER 9) what reached the place of a new block would show as soon as another
+ * write makes it visible: so that place is given back.  While others write to the block it stays, and
+ * who zeroes the range finds it (map_has_remains).  With a parent the record stays: the next
+ * write finds its position, which no commit names before, and no bit tells of the remains. */
+static void cancelled(struct vhd_map *map, struct map_block *b)
+{
+	if (map_fills(map) && !b->visible) {
+		b->remains = true;
+		if (!b->writers && b->early == EARLY_FLYING)
+			b->refusing = true; /* until that has landed */
+	}
+	write_undo(map, b);
+}
+
+bool map_has_remains(const struct vhd_map *map, uint64_t sector, uint64_t *count)
+{
+	const struct map_block *b = table_find(map, (uint32_t)(sector / map->p.block_sectors));
+
+	if (!b || !b->remains || b->visible)
+		return false;
+	*count = number_min(*count, map->p.block_sectors - sector % map->p.block_sectors);
+	return true;
+}
+
 void map_cancel(struct vhd_map *map, const struct map_req *req)
 {
 	uint64_t sector = req->sector, left = req->count;
@@ -159,16 +213,7 @@ void map_cancel(struct vhd_map *map, const struct map_req *req)
 		if (b) {
 			assert(b->writers > 0);
 			b->writers--;
-			/* Where all bits are ones (ORDER 9) what reached the place
-			 * shows as soon as the block is used, so it shows from now on, and
-			 * who zeroes the range finds it.  But nothing of it was promised: no
-			 * commit names the block before it is written to, for which a full
-			 * disk may have no room.  Nor with a parent: the record stays, and the
-			 * next write finds its position. */
-			if (map_fills(map))
-				show(map, b);
-			freed_unblock(map, b);
-			table_settle(map, b);
+			cancelled(map, b);
 		}
 		sector += here;
 		left -= here;

@@ -111,6 +111,9 @@ void map_written(struct vhd_map *map, const struct map_req *req);
 /* Its write failed: undone where ORDER 4 lets it be.  Any sector of it may be old or new; the next
  * map_flush syncs, and what it is then it stays. */
 void map_cancel(struct vhd_map *map, const struct map_req *req);
+/* Image without a parent: is the block of @sector not there, but would show, once a write that is under
+ * way makes it, what is left of another that failed?  Then *count is cut to its end. */
+bool map_has_remains(const struct vhd_map *map, uint64_t sector, uint64_t *count);
 
 /* Give blocks back: all that lie wholly inside [req->sector, +count), the disk's partial last
  * one too if the range reaches its end.  Where there is a parent the caller vouches that

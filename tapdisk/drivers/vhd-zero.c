@@ -89,6 +89,10 @@ static enum action next(struct vhd_req *v, uint64_t *count)
 		*count = v->left;
 		return v->req->op == REQUEST_TRIM ? ACT_SKIP : ACT_CLEAR;
 	}
+	*count = v->left;
+	if (!d->has_parent && v->req->op == REQUEST_ZERO &&
+	    map_has_remains(d->map, v->sector, count))
+		return ACT_CLEAR;
 	if (!d->has_parent && !keep && whole_block(v))
 		return free_blocks(v, count);
 	n = vhd_lookup_leaf(d, v->sector, v->left, &ext, 1);

@@ -362,36 +362,81 @@ static void test_free_waits(void)
 	map_close(map);
 }
 
-/* A write that failed may have left something at the place of its new block.  Where no bitmap hides
- * that, whoever zeroes the range must find it; and a flush settles what it is. */
+/* Reserve what @req asks for, waiting as needed; the place of its first sector. */
+static uint64_t reserve(struct vhd_map *map, struct map_req *req)
+{
+	struct map_ext ext;
+
+	for (;;) {
+		int n = map_write(map, req, &ext, 1);
+
+		if (n == 1)
+			return ext.file_sector;
+		EXPECT(n == MAP_WAIT, "write: %d", n);
+		pump(map);
+	}
+}
+
+/* A write that failed may have left something at the place of its new block, where nobody may ever
+ * read it.  With a parent a bit hides it; without one the place is given back. */
 static void test_failed_write(void)
 {
 	for (int parent = 0; parent < 2; parent++) {
 		struct map_params p = params(64 * 10, 64, 10);
 		struct map_req req = { .sector = 70, .count = 8, .ready = ready };
+		struct map_req other = { .sector = 90, .count = 8, .ready = ready };
+		uint64_t count = 8, place;
 		struct vhd_map *map;
 		struct map_ext ext;
 
 		p.has_parent = parent;
 		map = make(&p);
-		for (;;) {
-			int n = map_write(map, &req, &ext, 1);
-
-			if (n == 1)
-				break;
-			EXPECT(n == MAP_WAIT, "write: %d", n);
-			pump(map);
-		}
+		place = reserve(map, &req) - 70;
 		EXPECT(!map_dirty(map), "nothing was written yet");
 		map_cancel(map, &req);
-		EXPECT(map_dirty(map), "a flush has nothing to settle");
 		EXPECT(map_lookup(map, 70, 8, &ext, 1) == 1 &&
-			       ext.kind == (parent ? EXT_BELOW : EXT_HERE),
+			       ext.kind == (parent ? EXT_BELOW : EXT_ZERO),
 		       "lookups say %d", (int)ext.kind);
+		EXPECT(!map_has_remains(map, 70, &count), "remains of what was given back");
+		/* not before it is punched */
+		EXPECT((reserve(map, &other) - 90 == place) == parent, "used on: %d", !parent);
+		map_written(map, &other);
 		flush(map, true);
-		EXPECT(!map_dirty(map), "settled");
 		map_close(map);
 	}
+}
+
+/* Others write to the same block: it keeps its place, and who zeroes the range has to. */
+static void test_failed_beside_others(void)
+{
+	struct map_params p = params(64 * 10, 64, 10);
+	struct map_req req = { .sector = 70, .count = 8, .ready = ready };
+	struct map_req other = { .sector = 90, .count = 8, .ready = ready };
+	struct vhd_map *map = make(&p);
+	uint64_t count = 300, place = reserve(map, &req) - 70;
+	struct map_ext ext;
+
+	EXPECT(reserve(map, &other) - 90 == place, "two places of one block");
+	map_cancel(map, &req);
+	EXPECT(map_has_remains(map, 70, &count) && count == 58, "no remains, or %llu",
+	       (unsigned long long)count);
+	map_written(map, &other);
+	EXPECT(!map_has_remains(map, 70, &count), "remains of a block that shows");
+	EXPECT(map_lookup(map, 70, 8, &ext, 1) == 1 && ext.kind == EXT_HERE, "lookups say %d",
+	       (int)ext.kind);
+	flush(map, true);
+	/* both fail: nothing is left */
+	req.sector = 140;
+	other.sector = 150;
+	(void)reserve(map, &req);
+	(void)reserve(map, &other);
+	map_cancel(map, &other);
+	map_cancel(map, &req);
+	EXPECT(!map_has_remains(map, 140, &count), "remains of what was given back");
+	EXPECT(map_lookup(map, 140, 8, &ext, 1) == 1 && ext.kind == EXT_ZERO, "lookups say %d",
+	       (int)ext.kind);
+	flush(map, true);
+	map_close(map);
 }
 
 static bool batmap_sound(const struct map_params *p, uint64_t sectors)
@@ -503,6 +548,7 @@ int main(void)
 	test_free_all();
 	test_free_waits();
 	test_failed_write();
+	test_failed_beside_others();
 	test_checksum();
 	test_entry_beyond();
 	test_outside_change();
