@@ -336,6 +336,16 @@ int io_file_replace(struct vhd_io *io, struct vhd_io *fresh)
 	return rc;
 }
 
+int io_file_disown(struct vhd_io *io)
+{
+	int nothing = open("/dev/null", O_PATH | O_CLOEXEC);
+	int rc = nothing < 0 || dup3(nothing, io_file_fd(io), O_CLOEXEC) < 0 ? -errno : 0;
+
+	if (nothing >= 0)
+		close(nothing);
+	return rc;
+}
+
 static char *directory_of(const char *path)
 {
 	const char *slash = strrchr(path, '/');

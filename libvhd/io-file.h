@@ -36,6 +36,9 @@ int io_file_fd(const struct vhd_io *io);
 /* The file was given another name: @name passes to @io. */
 void io_file_set_name(struct vhd_io *io, char *name);
 
+/* Nothing reaches the file behind @io's descriptor any more, by whomever: all that is done with it fails. */
+int io_file_disown(struct vhd_io *io);
+
 /* The descriptor of @io stands for what @fresh has open from now on, its locks included; @fresh is
  * gone in any case.  What was begun with the old one ends there. */
 int io_file_replace(struct vhd_io *io, struct vhd_io *fresh);

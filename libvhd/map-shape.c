@@ -154,9 +154,12 @@ static bool write_next(struct vhd_map *map, struct map_io *io)
 	for (; sh->step < 2; sh->step++) {
 		bool offered;
 
-		if (sh->step == 0 ? !map->batmap.dirty : !footers_change(map))
+		if (sh->step == 1 ? !map->batmap.dirty : !footers_change(map))
 			continue;
-		if (sh->step == 0)
+		/* a batmap over itself only where the rest has its room: its header must follow */
+		if (sh->step == 1 && map->commit.flying && full_target(map) == map->p.batmap_offset)
+			return false;
+		if (sh->step == 1)
 			offered = commit_offer(map, io, MAP_WRITE, full_target(map),
 					       map->p.batmap_bytes, map->batmap.image);
 		else /* ORDER 7: the footer first, the cut after a sync */

@@ -158,13 +158,16 @@ static void paused(struct vbd_op *op)
 {
 	struct call *call = op->owner;
 	struct slot *slot = call->slot;
+	bool mine;
 
 	if (op->err.code) {
 		call_fail(call, &op->err);
 		return;
 	}
-	slot->orphaned = false; /* now it is this client's */
-	if (!op->flag && call_bool(call, "while_connected")) {
+	/* paused already by a client that has gone meanwhile: now it is this one's */
+	mine = !op->flag || slot->orphaned;
+	slot->orphaned = false;
+	if (mine && call_bool(call, "while_connected")) {
 		if (!call->client) {
 			/* gone before it was paused: nobody will ask for it to go on */
 			call->op = (struct vbd_op){ .done = done, .owner = call };

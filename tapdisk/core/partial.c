@@ -82,6 +82,7 @@ static void submit(struct vbd_partial *p, enum piece which, enum request_op op)
 	r->vbd = vbd;
 	r->started_ns = p->req->started_ns;
 	r->core[3] = (uintptr_t)p;
+	r->failing_ns = p->req->failing_ns;
 	p->pending++;
 	vbd->disk->ops->submit(vbd->disk, r);
 }
@@ -246,6 +247,8 @@ bool partial_completed(struct request *r, int err)
 	if (!p)
 		return false;
 	which = (enum piece)(r - p->piece);
+	if (err == -ECANCELED)
+		p->req->failing_ns = r->failing_ns;
 	/* a real failure counts more than a cancellation */
 	if (err && (!p->err || p->err == -ECANCELED))
 		p->err = err;

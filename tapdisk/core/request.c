@@ -29,6 +29,8 @@
 /* What was submitted so soon after a withdrawal may be cancelled with it. */
 #define CANCEL_NS UINT64_C(1000000000)
 
+#define WITHDRAWAL_NS UINT64_C(200000000)
+
 /* A write that syncs which fail keep undoing fails, too. */
 #define TIMES_AGAIN 8u
 
@@ -247,6 +249,7 @@ void vbd_submit(struct vbd *vbd, struct request *req)
 	req->started_ns = vbd_now(vbd);
 	req->err = 0;
 	req->extent_count = 0;
+	req->failing_ns = 0;
 	req->all_zero = false;
 	memset(req->core, 0, sizeof(req->core));
 	vbd->stats.outstanding++;
@@ -272,6 +275,8 @@ static void come_back(struct vbd *vbd, struct request *req)
 		finish(vbd, req, -ESHUTDOWN);
 		return;
 	}
+	if (vbd->gate != GATE_OPEN)
+		req->failing_ns = 0; /* patience begins anew after a pause */
 	hold(vbd, &vbd->returned, req);
 	if (vbd->gate == GATE_OPEN)
 		loop_defer(vbd->host->loop, &vbd->readmit);
@@ -284,9 +289,11 @@ static bool was_lost(const struct vbd *vbd, const struct request *req)
 	return is_writer(req) && req->core[4] != vbd->losses;
 }
 
-static bool may_go_again(const struct request *req)
+/* @err: what it ended with, perhaps because of that sync.  Then once, for its time may have run out. */
+static bool may_go_again(const struct request *req, int err)
 {
-	return req->core[0] < TIMES_AGAIN * CORE_AGAIN;
+	return req->core[0] < (err ? 1 : TIMES_AGAIN) * CORE_AGAIN &&
+	       (!err || retry_is_transient(err));
 }
 
 /* Did an abort cancel it?  Else the storage made that up. */
@@ -332,9 +339,16 @@ static bool is_promise(const struct vbd *vbd, const struct request *req)
 	       (is_writer(req) && ((req->flags & REQUEST_FUA) || vbd->params.writethrough));
 }
 
-void vbd_client_init(const struct vbd *vbd, struct vbd_client *client)
+void vbd_client_init(const struct vbd *vbd, struct vbd_client *client, bool reads_only)
 {
 	client->heard = vbd->told;
+	client->reads_only = reads_only;
+}
+
+void vbd_client_left(struct vbd *vbd, const struct vbd_client *client)
+{
+	if (!client->reads_only)
+		vbd->told = number_min(vbd->told, client->heard);
 }
 
 /* ORDER 5: @err, or what a flush has to say of syncs that failed, which its client has not heard of. */
@@ -346,8 +360,11 @@ static int tell_losses(struct vbd *vbd, struct request *req, int err)
 		return err;
 	if (!err && vbd->losses != *heard)
 		err = -EIO;
-	if (err && !(req->core[0] & CORE_WITHDRAWN))
-		*heard = vbd->told = vbd->losses;
+	if (err && !(req->core[0] & CORE_WITHDRAWN)) {
+		*heard = vbd->losses;
+		if (!req->client || !req->client->reads_only)
+			vbd->told = vbd->losses;
+	}
 	return err;
 }
 
@@ -357,8 +374,8 @@ void request_over(struct vbd *vbd, struct request *req, int err)
 	struct changes_wait *wait = (struct changes_wait *)(void *)req->state;
 
 	_Static_assert(sizeof(*wait) <= REQUEST_STATE_BYTES, "room in a request");
-	if (!err && was_lost(vbd, req)) {
-		err = may_go_again(req) ? -ECANCELED : -EIO;
+	if (err != -ECANCELED && was_lost(vbd, req)) {
+		err = may_go_again(req, err) ? -ECANCELED : err ? err : -EIO;
 		req->core[0] += CORE_AGAIN;
 	}
 	if (req->op == REQUEST_FLUSH)
@@ -444,6 +461,33 @@ static bool mark(struct vbd *vbd, const struct list *list, const struct vbd_clie
 	return any;
 }
 
+static bool any_withdrawn(const struct list *list)
+{
+	for (const struct list *l = list->next; l != list; l = l->next)
+		if (list_entry(l, struct request, link)->core[0] & CORE_WITHDRAWN)
+			return true;
+	return false;
+}
+
+void request_withdrawal(void *owner)
+{
+	struct vbd *vbd = owner;
+
+	vbd->quiet = false;
+	if (vbd->stalled && vbd->retry && !retry_reason(vbd->retry))
+		vbd_stalled(vbd, 0);
+	if (!any_withdrawn(&vbd->writing) && !any_withdrawn(&vbd->reading))
+		return;
+	if (vbd->gate == GATE_OPEN && retry_reason(vbd->retry)) {
+		/* what waits in the retry comes back; that of others is admitted again */
+		vbd->withdrawn_ns = vbd_now(vbd);
+		vbd->quiet = true;
+		vbd_cancel_stalled(vbd);
+	}
+	/* the storage may come to fail yet */
+	loop_timer_set(vbd->withdrawal, WITHDRAWAL_NS);
+}
+
 void vbd_withdraw(struct vbd *vbd, const struct vbd_client *client)
 {
 	bool flying;
@@ -453,11 +497,8 @@ void vbd_withdraw(struct vbd *vbd, const struct vbd_client *client)
 	mark(vbd, &vbd->blocked, client, true);
 	flying = mark(vbd, &vbd->writing, client, true);
 	flying |= mark(vbd, &vbd->reading, client, false);
-	if (flying && vbd->gate == GATE_OPEN) {
-		/* what waits in the retry comes back; that of others is admitted again */
-		vbd->withdrawn_ns = vbd_now(vbd);
-		vbd_cancel_stalled(vbd);
-	}
+	if (flying)
+		request_withdrawal(vbd);
 	drop(vbd, &vbd->returned, is_of, client);
 	drop(vbd, &vbd->held, is_of, client);
 }

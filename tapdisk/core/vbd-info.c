@@ -228,6 +228,8 @@ void vbd_stalled(void *owner, int err)
 {
 	struct vbd *vbd = owner;
 
+	if (vbd->quiet && !err)
+		return;
 	if (vbd->stalled)
 		vbd->stats.stalled_ns += vbd_now(vbd) - vbd->stalled_since_ns;
 	else if (err)

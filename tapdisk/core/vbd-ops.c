@@ -77,6 +77,25 @@ static bool is_superseded(const struct vbd *vbd)
 	return false;
 }
 
+static void refuse_holds(struct vbd *vbd)
+{
+	struct list refused, *next;
+
+	list_init(&refused);
+	for (struct list *l = vbd->ops.next; l != &vbd->ops; l = next) {
+		struct vbd_op *op = list_entry(l, struct vbd_op, link);
+
+		next = l->next;
+		if (op->kind != VBD_OP_HOLD)
+			continue;
+		vbd_op_error(op, -ESTALE, "somebody else has taken '%s'", vbd_name(vbd));
+		list_remove(l);
+		list_append(&refused, l);
+	}
+	while ((next = list_pop(&refused)))
+		op_end(list_entry(next, struct vbd_op, link));
+}
+
 static void advance(struct loop_task *task)
 {
 	struct vbd *vbd = list_entry(task, struct vbd, task);
@@ -88,6 +107,7 @@ static void advance(struct loop_task *task)
 	} else if (vbd->phase == PHASE_QUIESCE && vbd->quiesced) {
 		vbd_after_quiesce(vbd);
 	} else if (vbd->phase == PHASE_LOST) {
+		refuse_holds(vbd); /* they are what the jobs wait for */
 		if (!vbd->jobs)
 			vbd_lost(vbd);
 	} else if (is_superseded(vbd) && vbd_give_up(vbd, -ESHUTDOWN, "it is to be closed")) {
@@ -314,6 +334,8 @@ int vbd_new(struct host *host, const struct vbd_params *params, struct vbd **out
 	if (rc == 0)
 		rc = loop_timer_open(host->loop, request_tokens, vbd, &vbd->tokens);
 	if (rc == 0)
+		rc = loop_timer_open(host->loop, request_withdrawal, vbd, &vbd->withdrawal);
+	if (rc == 0)
 		rc = loop_timer_open(host->loop, (void (*)(void *))vbd_again, vbd, &vbd->later);
 	if (rc < 0)
 		goto fail;
@@ -337,6 +359,7 @@ void vbd_free(struct vbd *vbd)
 	loop_timer_close(vbd->lease);
 	loop_timer_close(vbd->tokens);
 	loop_timer_close(vbd->later);
+	loop_timer_close(vbd->withdrawal);
 	free(vbd->name);
 	free(vbd);
 }

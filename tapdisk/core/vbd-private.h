@@ -120,14 +120,16 @@ struct vbd {
 	/* requests */
 	enum vbd_gate gate;
 	struct list held, returned, throttled, ready, blocked;
-	struct list writing;   /* WRITE, ZERO, TRIM with the disk */
-	struct list reading;   /* others with the disk */
-	unsigned flying;       /* requests with the disk */
-	unsigned alone;	       /* writers that share no sector with others: writing or blocked */
-	unsigned aborts;       /* of the retry, so far */
-	uint64_t losses;       /* syncs that failed, ever */
-	uint64_t told;	       /* of them, to some client's flush */
-	uint64_t withdrawn_ns; /* when something with the disk was, the last time */
+	struct list writing; /* WRITE, ZERO, TRIM with the disk */
+	struct list reading; /* others with the disk */
+	unsigned flying;     /* requests with the disk */
+	unsigned alone;	     /* writers that share no sector with others: writing or blocked */
+	unsigned aborts;     /* of the retry, so far */
+	uint64_t losses;     /* syncs that failed, ever */
+	uint64_t told;	     /* of them, to who wrote: some client's flush, and all who have left */
+	struct loop_timer *withdrawal; /* looks at withdrawn requests with the disk */
+	bool quiet;		       /* a stall is interrupted for their sake, which is no news */
+	uint64_t withdrawn_ns;	       /* when something with the disk was, the last time */
 	bool unblocking, unblock_again;
 	struct loop_task readmit; /* what came back although the gate is open */
 	struct throttle throttle;
@@ -231,6 +233,8 @@ void request_hold_all(struct vbd *vbd);
 void request_admit_all(struct vbd *vbd);
 /* Close the gate for good: everything held fails with -ESHUTDOWN. */
 void request_fail_all(struct vbd *vbd);
+/* A timer's: requests that nobody waits for do not wait for the storage. */
+void request_withdrawal(void *owner);
 /* The retry was told to abort: what comes back is not the storage's fault. */
 void request_aborted(struct vbd *vbd);
 /* Tokens may have come, or limits changed. */

@@ -133,14 +133,18 @@ void vbd_resize_failed(struct vbd *vbd, uint64_t bytes);
  * that was there then, even if that one's own sync succeeds (ORDER 5). */
 struct vbd_client {
 	uint64_t heard; /* of the VBD's losses */
+	bool reads_only;
 };
 
 /* Any offset, length and buffer inside the disk: whole range checked by the caller
  * (vbd_size).  done() may be called before it returns.  Partial sectors are read, changed and
  * written under range locks (ORDER 12). */
 void vbd_submit(struct vbd *vbd, struct request *req);
-/* A client's connection comes: what was lost before and nobody was told it shall hear. */
-void vbd_client_init(const struct vbd *vbd, struct vbd_client *client);
+/* A client's connection comes: it shall hear of what was lost before and no writer was told, or one that
+ * has left was not: it may be that one again. */
+void vbd_client_init(const struct vbd *vbd, struct vbd_client *client, bool reads_only);
+/* It goes; nothing of it is with the VBD but what was withdrawn. */
+void vbd_client_left(struct vbd *vbd, const struct vbd_client *client);
 /* @client is gone, and waits for no answer to its requests (ORDER 19).  What is held, or
  * comes to be held or to wait for storage in trouble, ends with -ESHUTDOWN and is never carried
  * out; maybe before this returns.  What the kernel has already ends as it may; until then no later

@@ -9,18 +9,19 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ctl.h"
+#include "libvhd/base/cleanup.h"
 #include "libvhd/error.h"
 
 #define WAIT_MS 5000
 
 struct filter {
 	const struct target *target;
-	const char *type, *file;
+	const char *type, *file, *real; /* file: absolute; real: without links and dots */
 	bool columns, headed;
 };
 
@@ -85,14 +86,6 @@ static bool is_listed(json_t *all, unsigned minor)
 
 /* ── which of it is wanted ── */
 
-static bool is_same_file(const char *a, const char *b)
-{
-	struct stat sa, sb;
-
-	return !strcmp(a, b) || (stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_ino == sb.st_ino &&
-				 sa.st_dev == sb.st_dev);
-}
-
 /* "TYPE:PATH" against -t and -f. */
 static bool args_match(const struct filter *f, const char *args)
 {
@@ -101,7 +94,7 @@ static bool args_match(const struct filter *f, const char *args)
 	if (f->type && (!colon || strlen(f->type) != (size_t)(colon - args) ||
 			strncmp(args, f->type, strlen(f->type))))
 		return false;
-	return !f->file || (colon && is_same_file(colon + 1, f->file));
+	return !f->file || (colon && (!strcmp(colon + 1, f->file) || !strcmp(colon + 1, f->real)));
 }
 
 static bool disk_matches(const struct filter *f, json_t *disk)
@@ -211,11 +204,12 @@ static void print_objects(const struct filter *f, json_t *all, const struct rund
 
 static int run_list(struct arguments *args)
 {
+	const char *given = arguments_get(args, "file");
+	CLEANUP_FREE char *file = NULL, *real = NULL;
 	struct target target;
 	struct filter f = {
 		.target = &target,
 		.type = arguments_get(args, "type"),
-		.file = arguments_get(args, "file"),
 		.columns = isatty(STDOUT_FILENO) == 1,
 	};
 	struct vhd_error err = { 0 };
@@ -225,6 +219,14 @@ static int run_list(struct arguments *args)
 
 	if (status)
 		return status;
+	if (given) {
+		file = target_path(given);
+		if (!file)
+			return EINVAL;
+		real = realpath(file, NULL);
+		f.file = file;
+		f.real = real ? real : file;
+	}
 	all = ctl_list_all(target.dir, target.pid);
 	if (!all)
 		return ENOMEM;

@@ -74,6 +74,8 @@ struct request {
 	struct vbd *vbd;
 	uint64_t started_ns;
 	uint64_t core[5];
+	uint64_t
+		failing_ns; /* since when operations of it fail (engine.h), set with -ECANCELED; or 0 */
 	/* the driver's, while the request is with it */
 	_Alignas(16) unsigned char state[REQUEST_STATE_BYTES];
 };
@@ -143,6 +145,8 @@ struct disk {
 	/* A sync failed, whoever asked for it: what was written since the last good one may be lost
 	 * (ORDER 5).  Before anybody is answered because of it.  May be NULL. */
 	void (*lost)(struct disk *disk);
+	const struct engine_file *lost_file; /* of the last one, and how many it had then */
+	uint64_t lost_count;
 	void *owner;
 	/* All running disks of the process, or NULL: the driver links itself in while it runs,
 	 * so that disks with a parent in common share it. */
@@ -150,15 +154,27 @@ struct disk {
 	struct list peer;
 };
 
+/* An operation of @req was cancelled: it has its patience used up so far when it comes again. */
+static inline void request_note_cancelled(struct request *req, const struct engine_io *io)
+{
+	if (!req->failing_ns || io->since_ns < req->failing_ns)
+		req->failing_ns = io->since_ns;
+}
+
 static inline void disk_complete(struct disk *disk, struct request *req, int err)
 {
 	disk->completed(disk, req, err);
 }
 
-static inline void disk_lost(struct disk *disk)
+/* A sync of @file failed; told once for all who shared it. */
+static inline void disk_lost(struct disk *disk, const struct engine_file *file)
 {
-	if (disk->lost)
+	uint64_t losses = engine_file_losses(file);
+
+	if (disk->lost && (disk->lost_file != file || disk->lost_count != losses))
 		disk->lost(disk);
+	disk->lost_file = file;
+	disk->lost_count = losses;
 }
 
 struct disk_params {

@@ -25,7 +25,8 @@ static void lost(struct disk *below)
 {
 	struct filter *f = below->owner;
 
-	disk_lost(&f->disk);
+	if (f->disk.lost)
+		f->disk.lost(&f->disk);
 }
 
 int filter_open(struct filter *f, const char *type, const char *argument,

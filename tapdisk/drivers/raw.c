@@ -66,7 +66,7 @@ static struct raw_disk *raw_of(struct disk *disk)
 
 static void sync_failed(struct raw_disk *d)
 {
-	disk_lost(&d->disk);
+	disk_lost(&d->disk, d->file);
 	if (d->disk.event)
 		d->disk.event(&d->disk, "flush-failed",
 			      "a flush failed: what was written since the last good one may be "
@@ -80,6 +80,8 @@ static void landed(struct engine_io *io)
 	struct request *req = r->req;
 	int err = io->err;
 
+	if (err == -ECANCELED)
+		request_note_cancelled(req, io);
 	if (io->op == ENGINE_SYNC) {
 		if (err)
 			sync_failed(d);
@@ -113,6 +115,7 @@ static void issue(struct raw_disk *d, struct request *req, enum engine_op op)
 		.buf = req->buf,
 		.retry = op == ENGINE_SYNC ? NULL : d->disk.retry, /* ORDER 5 */
 		.retry_epoch = retry_epoch(d->disk.retry),
+		.failing_ns = req->failing_ns,
 		.done = landed,
 	};
 	engine_submit(d->disk.engine, &r->io);
@@ -332,7 +335,12 @@ static int reopen(void *plan, bool *lost, struct vhd_error *err)
 {
 	const struct raw_reopen *r = plan;
 	int rc = reopen_item(&r->item, lost, err);
-	int fd = rc || r->buffered_fd < 0 ? -1 : open_buffered(r->item.io);
+	int fd = -1;
+
+	if (*lost)
+		reopen_disown(&r->item);
+	if (r->buffered_fd >= 0 && (!rc || *lost))
+		fd = open_buffered(r->item.io);
 
 	if (fd >= 0) {
 		(void)dup3(fd, r->buffered_fd, O_CLOEXEC);

@@ -87,3 +87,10 @@ int reopen_item(const struct reopen_item *item, bool *lost, struct vhd_error *er
 		engine_file_renew(item->file);
 	return 0;
 }
+
+void reopen_disown(const struct reopen_item *item)
+{
+	(void)io_file_disown(item->io);
+	if (item->file)
+		engine_file_renew(item->file);
+}

@@ -25,5 +25,7 @@ struct reopen_item {
  * be written meanwhile.  Devices: nothing to do.  Fails: as it was, unless *@lost: somebody else has
  * locked it since, it must not be written any more. */
 int reopen_item(const struct reopen_item *item, bool *lost, struct vhd_error *err);
+/* It is somebody else's: nothing that is still under way here reaches it. */
+void reopen_disown(const struct reopen_item *item);
 
 #endif

@@ -12,6 +12,7 @@
 static void pump(struct loop_task *task);
 static void resume(struct loop_task *task);
 static void meta_done(struct engine_io *io);
+static void data_done(struct engine_io *io);
 
 static void next_turn(void *owner)
 {
@@ -70,6 +71,7 @@ static void send(struct vhd_op *op, struct vhd_layer *layer, enum engine_op what
 				     .buf = buf,
 				     .retry = what == ENGINE_SYNC || op->once ? NULL : disk->retry,
 				     .retry_epoch = is_shared ? 0 : retry_epoch(disk->retry),
+				     .failing_ns = done == data_done ? op->req->req->failing_ns : 0,
 				     .done = done };
 	engine_submit(disk->engine, &op->io);
 }
@@ -97,9 +99,11 @@ static void data_done(struct engine_io *io)
 	if (reading && !io->err && op->layer->crypt)
 		io->err = crypt_decrypt(op->layer->crypt, io->buf, io->buf, op->sector,
 					io->length / VHD_SECTOR);
+	if (io->err == -ECANCELED)
+		request_note_cancelled(v->req, io);
 	if (io->err) {
 		if (io->op == ENGINE_SYNC)
-			disk_lost(&d->disk);
+			disk_lost(&d->disk, op->io.file);
 		if (reading)
 			op->layer->read_failures++;
 		else
@@ -217,7 +221,7 @@ static void synced(struct engine_io *io)
 
 	give_meta(op);
 	if (io->err)
-		disk_lost(&d->disk);
+		disk_lost(&d->disk, op->io.file);
 	d->quiesce.err = io->err;
 	d->quiesce.ready(&d->quiesce);
 }
@@ -246,7 +250,7 @@ static void meta_done(struct engine_io *io)
 	else if (err)
 		op->layer->write_failures++;
 	if (err && io->op == ENGINE_SYNC)
-		disk_lost(&d->disk);
+		disk_lost(&d->disk, op->io.file);
 	give_meta(op);
 	pump_soon(d);
 	if (of_view) {

@@ -111,6 +111,9 @@ int vhd_reopen(void *plan, bool *lost, struct vhd_error *err)
 
 	for (unsigned i = 0; i < r->count && !rc; i++)
 		rc = reopen_item(&r->items[i], lost, err);
+	for (unsigned i = 0; *lost && i < r->count; i++)
+		if (r->items[i].role == LOCK_WRITE)
+			reopen_disown(&r->items[i]);
 	return rc;
 }
 

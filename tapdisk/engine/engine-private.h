@@ -75,6 +75,7 @@ struct engine_file {
 	unsigned partials;	      /* of them partial */
 	struct list blocked;	      /* of engine_io that wait for spans, in order */
 	bool syncing;		      /* a sync is in flight */
+	uint64_t losses;	      /* syncs that failed */
 	struct list syncs; /* of engine_io that came since: the next one is for all of them */
 };
 

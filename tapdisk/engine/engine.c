@@ -190,6 +190,7 @@ static void sync_over(struct engine_file *file, struct list *riders, int *err)
 	if (*err == -ECANCELED)
 		*err = -EIO;
 	if (*err < 0) {
+		file->losses++;
 		list_splice(riders, &file->syncs);
 		return;
 	}

@@ -47,13 +47,15 @@ struct engine_io {
 	void *buf;		 /* READ, WRITE; any alignment (4096 is fastest) */
 	struct retry *retry;	 /* whose patience (retry.h); NULL: errors are reported at once */
 	unsigned retry_epoch;	 /* retry_epoch() then: it is not kept after an abort; or 0 */
+	uint64_t
+		failing_ns; /* since when it has failed, as it was cancelled before; 0: it has not */
 	void (*done)(struct engine_io *io);
 	/* the answer: 0 or -errno.  Short transfers are continued inside; reading past the end of
 	 * the file gives zeros from there on. */
 	int err;
 	/* the engine's */
 	struct list link;
-	uint64_t since_ns;			  /* retry's: first failure */
+	uint64_t since_ns; /* retry's: first failure; valid after -ECANCELED too */
 	void (*retry_done)(struct engine_io *io); /* retry's: the caller's done() */
 	uint64_t state[6];
 };
@@ -78,6 +80,8 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 		     struct engine_file **out);
 /* Its descriptor stands for a file that was opened anew: so shall what was opened beside it. */
 void engine_file_renew(struct engine_file *file);
+/* Syncs of it that failed so far, each counted once, whoever shared it. */
+uint64_t engine_file_losses(const struct engine_file *file);
 /* Of a file system in memory: no operation on it waits for a device. */
 bool engine_file_in_memory(const struct engine_file *file);
 void engine_file_close(struct engine_file *file); /* nothing in flight on it.  NULL is fine */

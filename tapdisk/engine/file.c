@@ -99,6 +99,11 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 	return 0;
 }
 
+uint64_t engine_file_losses(const struct engine_file *file)
+{
+	return file->losses;
+}
+
 bool engine_file_in_memory(const struct engine_file *file)
 {
 	return file->memory;

@@ -40,7 +40,7 @@ struct retry {
 	unsigned epoch;			   /* > 0 */
 	uint64_t since_ns, told_ns;	   /* of the stall: begin, last too_long */
 	uint64_t carry_ns, carry_until_ns; /* retry_resume_stalled */
-	uint64_t carry_told_ns;
+	uint64_t carry_told_ns, carry_told_until_ns;
 };
 
 bool retry_is_transient(int err)
@@ -96,7 +96,7 @@ static void begin_stall(struct retry *retry, int err)
 		return;
 	retry->delay_ns = DELAY_FIRST_NS;
 	retry->told_ns = loop_now_ns(retry->loop);
-	if (retry->told_ns < retry->carry_until_ns)
+	if (retry->told_ns < retry->carry_told_until_ns)
 		retry->told_ns = retry->carry_told_ns;
 	retry->since_ns = since(retry);
 	if (retry->params.stalled)
@@ -181,7 +181,7 @@ bool retry_hold(struct retry *retry, struct engine_io *io, int err)
 	if (!again) {
 		if (retry->params.time_ns == 0)
 			return false;
-		io->since_ns = since(retry);
+		io->since_ns = io->failing_ns ? io->failing_ns : since(retry);
 		io->retry_done = io->done;
 		io->done = tried_done;
 	} else if (loop_now_ns(retry->loop) >= deadline(retry, io)) {
@@ -236,18 +236,15 @@ void retry_abort(struct retry *retry)
 void retry_resume_stalled(struct retry *retry)
 {
 	retry->carry_ns = retry->since_ns;
-	retry->carry_told_ns = loop_now_ns(retry->loop);
-	retry->carry_until_ns = retry->carry_told_ns + SOON_NS;
+	retry->carry_until_ns = loop_now_ns(retry->loop) + SOON_NS;
 	retry_resume(retry);
 }
 
 void retry_resume_withdrawn(struct retry *retry)
 {
-	uint64_t told_ns = retry->told_ns;
-
 	if (retry->reason) {
-		retry_resume_stalled(retry);
-		retry->carry_told_ns = told_ns;
+		retry->carry_told_ns = retry->told_ns;
+		retry->carry_told_until_ns = loop_now_ns(retry->loop) + SOON_NS;
 	}
 	retry_resume(retry);
 }

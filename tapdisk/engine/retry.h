@@ -38,8 +38,8 @@ void retry_resume(struct retry *retry);
 bool retry_is_aborted(const struct retry *retry);
 /* As retry_resume; what fails again soon has failed since the stall that was aborted began. */
 void retry_resume_stalled(struct retry *retry);
-/* Right after retry_abort: only some of what waited is given up.  The rest is submitted anew, and the
- * stall, if there is one, goes on as if nothing had been. */
+/* Right after retry_abort: only some of what waited is given up, the rest is submitted anew, each with
+ * its own failing_ns.  too_long() comes when it would have come. */
 void retry_resume_withdrawn(struct retry *retry);
 /* Changes with each abort.  An operation that carries the one it was submitted in is cancelled where
  * it fails in a later one, even if the retry was resumed: nobody waits for it any more. */

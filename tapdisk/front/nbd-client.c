@@ -83,6 +83,8 @@ void nbd_client_close(struct nbd_client *c)
 			nbd_slot_release(list_entry(c->replies.next, struct nbd_slot, link));
 		nbd_holder_release(&c->holder);
 		withdraw(c);
+		if (c->export && c->export->vbd)
+			vbd_client_left(c->export->vbd, &c->as_client);
 	}
 	/* freed by the task: callers may be in the middle of it */
 	nbd_client_work(c);
@@ -215,7 +217,7 @@ static void rearm(struct nbd_client *c)
 	    (!c->progress || what == NBD_DEADLINE_PACE))
 		return;
 	if (what == NBD_DEADLINE_PACE) {
-		c->looks = 0;
+		c->looks = c->slow = 0;
 		c->moved = c->bytes_in + c->bytes_out;
 	}
 	c->deadline_for = what;
@@ -228,7 +230,8 @@ static bool keeps_pace(struct nbd_client *c)
 {
 	uint64_t moved = c->bytes_in + c->bytes_out - c->moved;
 
-	if (moved < NBD_PACE_BYTES && nbd_memory_wanted(c->server->memory))
+	c->slow = moved < NBD_PACE_BYTES && nbd_memory_wanted(&c->holder) ? c->slow + 1 : 0;
+	if (c->slow == NBD_PACE_LOOKS)
 		return false;
 	c->looks = moved ? 0 : c->looks + 1;
 	c->moved += moved;

@@ -90,9 +90,13 @@ bool nbd_holder_take(struct nbd_holder *h, uint64_t bytes, bool *shared)
 	return true;
 }
 
-bool nbd_memory_wanted(const struct nbd_memory *m)
+bool nbd_memory_wanted(const struct nbd_holder *h)
 {
-	return !list_empty(&m->waiting);
+	const struct list *first = h->memory->waiting.next;
+
+	if (first == &h->turn)
+		first = first->next;
+	return first != &h->memory->waiting;
 }
 
 void nbd_holder_give(struct nbd_holder *h, uint64_t bytes, bool shared)

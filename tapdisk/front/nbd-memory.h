@@ -41,8 +41,8 @@ void nbd_holder_init(struct nbd_holder *holder, struct nbd_memory *memory,
 void nbd_holder_release(struct nbd_holder *holder);
 /* May it use @bytes more?  Then *shared says whose part they are.  False: ready() follows. */
 bool nbd_holder_take(struct nbd_holder *holder, uint64_t bytes, bool *shared);
-/* Does somebody wait for memory? */
-bool nbd_memory_wanted(const struct nbd_memory *memory);
+/* Does somebody else wait for memory? */
+bool nbd_memory_wanted(const struct nbd_holder *holder);
 void nbd_holder_give(struct nbd_holder *holder, uint64_t bytes, bool shared);
 
 #endif

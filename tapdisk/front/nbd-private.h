@@ -51,6 +51,7 @@
 #define NBD_HANDSHAKE_NS (10ull * 1000000000)
 #define NBD_STUCK_NS	 (60ull * 1000000000)
 #define NBD_PACE_NS	 (10ull * 1000000000)
+#define NBD_PACE_LOOKS	 2u
 #define NBD_PACE_BYTES	 (5ull << 20) /* that must move in that time, if others wait for memory */
 #define NBD_TRIM_NS	 (5ull * 1000000000)
 #define NBD_ACCEPT_NS	 (100ull * 1000000) /* before the next try, when descriptors ran out */
@@ -145,7 +146,8 @@ struct nbd_client {
 	bool counted_negotiating;
 	struct loop_timer *deadline; /* handshake; later: */
 	enum nbd_deadline deadline_for;
-	unsigned looks;	       /* NBD_DEADLINE_PACE: in a row that saw nothing move */
+	unsigned looks;	       /* NBD_DEADLINE_PACE: in a row that saw nothing move, */
+	unsigned slow;	       /* or too little while others waited */
 	uint64_t moved;	       /* bytes in and out at the last one */
 	struct loop_task work; /* parse on, send */
 	bool working;	       /* it runs */

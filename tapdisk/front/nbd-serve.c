@@ -27,7 +27,7 @@ int nbd_serve_begin(struct nbd_client *c, struct nbd_export *e)
 		list_append(&c->free_slots, &c->slots[i].link);
 	}
 	c->export = e;
-	vbd_client_init(e->vbd, &c->as_client);
+	vbd_client_init(e->vbd, &c->as_client, e->read_only || vbd_read_only(e->vbd));
 	e->clients++;
 	c->state = NBD_SERVING;
 	nbd_client_negotiated(c);

@@ -26,6 +26,7 @@ struct loop_timer {
 };
 
 struct engine_file {
+	uint64_t losses;
 	struct list link;
 	struct vhd_io *io;
 };
@@ -50,7 +51,7 @@ struct work_link {
 	bool worked; /* not yet told */
 };
 
-enum { IO_WAITS, IO_PERFORMED }; /* engine_io.state[0] */
+enum { IO_WAITS, IO_PERFORMED, IO_SHARED }; /* engine_io.state[0] */
 
 void sim_open(struct rng *rng, struct loop **loop, struct engine **engine)
 {
@@ -187,6 +188,11 @@ int engine_file_open(struct engine *engine, const struct engine_file_params *par
 	return 0;
 }
 
+uint64_t engine_file_losses(const struct engine_file *file)
+{
+	return file->losses;
+}
+
 bool engine_file_in_memory(const struct engine_file *file)
 {
 	(void)file;
@@ -273,7 +279,7 @@ static void share_failure(const struct engine_io *io)
 		struct engine_io *other = list_entry(l, struct engine_io, link);
 
 		if (other->op == ENGINE_SYNC && other->file == io->file) {
-			other->state[0] = IO_PERFORMED;
+			other->state[0] = IO_SHARED;
 			other->err = io->err;
 		}
 	}
@@ -299,8 +305,10 @@ static void complete_one(void)
 	}
 	list_remove(l);
 	w.engine.count--;
-	if (io->err && io->op == ENGINE_SYNC)
+	if (io->err && io->op == ENGINE_SYNC && io->state[0] == IO_PERFORMED) {
+		io->file->losses++;
 		share_failure(io);
+	}
 	if (io->err && io->retry && retry_hold(io->retry, io, io->err))
 		return;
 	io->done(io);

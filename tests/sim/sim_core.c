@@ -119,7 +119,7 @@ static void told_opened(struct vbd_watcher *w)
 
 	g->model.shut = false;
 	for (unsigned i = 0; i < MODEL_CLIENTS; i++)
-		vbd_client_init(g->vbd, &g->model.clients[i]);
+		vbd_client_init(g->vbd, &g->model.clients[i], false);
 	s.opened++;
 	if (!g->storage) /* its memory went with the last disk */
 		model_reset(&g->model, g->model.bytes);

@@ -210,7 +210,7 @@ static void open_vbd(void)
 	s.host.open = open_chain;
 	if (vbd_new(&s.host, &p, &s.drive.vbd) < 0)
 		model_die("no VBD");
-	vbd_client_init(s.drive.vbd, &s.drive.client);
+	vbd_client_init(s.drive.vbd, &s.drive.client, false);
 	snprintf(spec, sizeof(spec), "vhd:%s", s.leaf);
 	s.job = JOB_UNPAUSE;
 	s.op = (struct vbd_op){ .done = told };

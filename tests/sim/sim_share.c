@@ -250,7 +250,7 @@ static void start(unsigned count)
 		if (vbd_new(&s.host, &p, &g->vbd) < 0)
 			model_die("no VBD");
 		g->drive.vbd = g->vbd;
-		vbd_client_init(g->vbd, &g->drive.client);
+		vbd_client_init(g->vbd, &g->drive.client, false);
 		g->state = CLOSED;
 		ask_open(g);
 	}

@@ -80,7 +80,7 @@ static void open_vbd(void)
 	s.host.open = open_chain;
 	if (vbd_new(&s.host, &p, &s.drive.vbd) < 0)
 		model_die("no VBD");
-	vbd_client_init(s.drive.vbd, &s.drive.client);
+	vbd_client_init(s.drive.vbd, &s.drive.client, false);
 	snprintf(spec, sizeof(spec), "vhd:%s", s.leaf);
 	begin_op();
 	vbd_open(s.drive.vbd, spec, &s.params, &s.op);

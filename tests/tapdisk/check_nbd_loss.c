@@ -44,7 +44,7 @@ START_TEST(every_client_hears_once)
 	begin(&a);
 	begin(&b);
 	ck_assert_uint_eq(flush(&a), 0);
-	disk_lost(&w.disk->disk); /* by age, say */
+	w.disk->disk.lost(&w.disk->disk); /* by age, say */
 	/* what is durable by itself is not concerned, nor does it hear for the others */
 	ck_assert_uint_eq(write_durably(&a), 0);
 	ck_assert_uint_eq(flush(&a), NBD_EIO);
@@ -64,7 +64,7 @@ START_TEST(nobody_knew)
 {
 	world_open(&w, NULL);
 	begin(&a);
-	disk_lost(&w.disk->disk);
+	w.disk->disk.lost(&w.disk->disk);
 	wire_close(&a);
 	begin(&a);
 	ck_assert_uint_eq(flush(&a), NBD_EIO);
@@ -77,7 +77,7 @@ START_TEST(a_pause_does_not_forget)
 {
 	world_open(&w, NULL);
 	begin(&a);
-	disk_lost(&w.disk->disk);
+	w.disk->disk.lost(&w.disk->disk);
 	ck_assert_int_eq(world_pause(&w), 0);
 	ck_assert_int_eq(world_unpause(&w), 0);
 	ck_assert_uint_eq(flush(&a), NBD_EIO);
@@ -89,7 +89,7 @@ END_TEST
 START_TEST(closing_tells_if_nobody_else_was)
 {
 	world_open(&w, NULL);
-	disk_lost(&w.disk->disk);
+	w.disk->disk.lost(&w.disk->disk);
 	ck_assert_int_eq(world_try_close(&w), -EIO);
 	ck_assert_int_eq(world_try_close(&w), 0);
 	world_close(&w);
@@ -99,7 +99,7 @@ END_TEST
 START_TEST(closing_a_paused_one_tells)
 {
 	world_open(&w, NULL);
-	disk_lost(&w.disk->disk);
+	w.disk->disk.lost(&w.disk->disk);
 	ck_assert_int_eq(world_pause(&w), 0);
 	ck_assert_int_eq(world_try_close(&w), -EIO);
 	ck_assert_int_eq(world_try_close(&w), 0);
@@ -117,7 +117,7 @@ START_TEST(a_write_under_way_is_carried_out_again)
 	w.disk->hold = true;
 	ck_assert(wire_request(&a, WIRE_SIMPLE, &r, data, sizeof(data)));
 	world_wait_held(&w, 1);
-	disk_lost(&w.disk->disk);
+	w.disk->disk.lost(&w.disk->disk);
 	world_let_go(&w);
 	ck_assert(wire_read(&a, data, 16));
 	ck_assert_uint_eq(data[7], 0);
@@ -137,7 +137,7 @@ START_TEST(a_write_that_never_gets_through)
 	w.disk->hold = true;
 	ck_assert(wire_request(&a, WIRE_SIMPLE, &r, data, sizeof(data)));
 	for (world_wait_held(&w, 1); w.disk->held_count && rounds < 100; rounds++) {
-		disk_lost(&w.disk->disk);
+		w.disk->disk.lost(&w.disk->disk);
 		world_let_go(&w);
 		w.disk->hold = true;
 		world_run(&w, 2);

@@ -243,8 +243,28 @@ START_TEST(never_another_file)
 }
 END_TEST
 
+static void op_done(struct vbd_op *op)
+{
+	*(bool *)op->owner = true;
+}
+
+/* A job is under way: the disk stays until it ends, held by nobody, and lets nothing through. */
+static void job_ends_first(void)
+{
+	bool refused_at_once = false;
+	struct vbd_op hold = { .done = op_done, .owner = &refused_at_once };
+
+	run_for(50);
+	ck_assert_uint_eq(vbd_state(vbd) & VBD_CLOSED, 0);
+	vbd_hold(vbd, 0, &hold);
+	vbd_world_until(&w, &refused_at_once);
+	ck_assert_int_eq(hold.err.code, -ESTALE);
+	ck_assert_int_lt(fdatasync(io_file_fd(vhd_leaf(vhd_disk_of(vbd_disk(vbd)))->img->io)), 0);
+	vbd_job_end(vbd);
+}
+
 /* Somebody locked it when our lock was gone: it is theirs. */
-START_TEST(taken_meanwhile)
+static void taken(bool job)
 {
 	struct vhd_error err;
 	int ready[2], end_of[2], status;
@@ -275,7 +295,13 @@ START_TEST(taken_meanwhile)
 	close(end_of[0]);
 	close(ready[1]);
 	ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+	if (job)
+		vbd_job_begin(vbd);
 	submit(REQUEST_WRITE, 8192);
+	while (!lost)
+		run_for(5);
+	if (job)
+		job_ends_first();
 	vbd_world_until(&w, &over);
 	ck_assert_int_eq(answer, -ESHUTDOWN);
 	ck_assert_uint_eq(lost, 1);
@@ -295,6 +321,17 @@ START_TEST(taken_meanwhile)
 	ck_assert_uint_eq(page[9], 0x5a);
 	end();
 	vbd_world_close(&w);
+}
+
+START_TEST(taken_meanwhile)
+{
+	taken(false);
+}
+END_TEST
+
+START_TEST(taken_during_a_job)
+{
+	taken(true);
 }
 END_TEST
 
@@ -363,10 +400,10 @@ END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {
-		chain_goes_on, raw_goes_on, never_another_file, taken_meanwhile, patience_goes_on,
-		shared_parent, NULL
-	};
+	const TTest *const tests[] = { chain_goes_on,	   raw_goes_on,
+				       never_another_file, taken_meanwhile,
+				       taken_during_a_job, patience_goes_on,
+				       shared_parent,	   NULL };
 
 	return suite_run("reopen", tests);
 }

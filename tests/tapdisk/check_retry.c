@@ -103,6 +103,7 @@ static void close_all(void)
 }
 
 static unsigned epoch; /* what operations carry */
+static uint64_t failing_ns;
 
 static void submit(unsigned i, enum engine_op op)
 {
@@ -117,6 +118,7 @@ static void submit(unsigned i, enum engine_op op)
 	ios[i].buf = bufs[i];
 	ios[i].retry = retry;
 	ios[i].retry_epoch = epoch;
+	ios[i].failing_ns = failing_ns;
 	ios[i].done = done;
 	engine_submit(engine, &ios[i]);
 }
@@ -346,6 +348,25 @@ START_TEST(nothing_waits_nothing_wakes)
 }
 END_TEST
 
+/* What was cancelled and comes again has its patience used up as far as it was, others have all of it. */
+START_TEST(failing_already)
+{
+	open_all(500 * MS);
+	spoil();
+	failing_ns = clock_ns() - 400 * MS;
+	submit(0, ENGINE_READ);
+	failing_ns = 0;
+	submit(1, ENGINE_READ);
+	run_until(1);
+	ck_assert_int_eq(ios[0].err, -EIO);
+	ck_assert_uint_le(clock_ns() - ios[1].since_ns, 400 * MS);
+	repair();
+	run_until(2);
+	ck_assert_int_eq(ios[1].err, 0);
+	close_all();
+}
+END_TEST
+
 int main(void)
 {
 	const TTest *const tests[] = { which_are_transient,
@@ -356,6 +377,7 @@ int main(void)
 				       abort_is_remembered,
 				       syncs_are_not_tried_again,
 				       nothing_waits_nothing_wakes,
+				       failing_already,
 				       NULL };
 
 	return suite_run("retry", tests);
