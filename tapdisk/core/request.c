@@ -17,7 +17,7 @@
  * A blocked one also blocks later ones that overlap it, so none waits for ever.
  *
  * What lives in request.core: [0] flags, [1] what it weighs, [2] aborts of the retry and [4] losses
- * when it went to the disk; partial.c has its own use of [3].
+ * when it went to the disk (of a flush: writes before it); partial.c has its own use of [3].
  */
 #include <assert.h>
 #include <errno.h>
@@ -59,6 +59,11 @@ static bool is_throttled(const struct request *req)
 static void finish(struct vbd *vbd, struct request *req, int err)
 {
 	req->err = err;
+	if (!err && is_writer(req)) {
+		vbd->writes++;
+		if (req->client)
+			req->client->last_write = vbd->writes;
+	}
 	vbd->stats.outstanding--;
 	stats_record(&vbd->stats, req, vbd_now(vbd));
 	req->done(req);
@@ -102,6 +107,8 @@ static void start(struct vbd *vbd, struct request *req)
 {
 	req->core[2] = vbd->aborts;
 	req->core[4] = vbd->losses;
+	if (req->op == REQUEST_FLUSH)
+		req->core[4] = vbd->writes;
 	vbd->flying++;
 	list_append(is_writer(req) ? &vbd->writing : &vbd->reading, &req->link);
 	if (is_writer(req)) {
@@ -341,30 +348,48 @@ static bool is_promise(const struct vbd *vbd, const struct request *req)
 
 void vbd_client_init(const struct vbd *vbd, struct vbd_client *client, bool reads_only)
 {
-	client->heard = vbd->told;
-	client->reads_only = reads_only;
+	bool inherits = vbd->owed && !reads_only;
+
+	*client = (struct vbd_client){ .heard = inherits ? vbd->owed - 1 : vbd->told,
+				       .reads_only = reads_only,
+				       .inherits = inherits };
 }
 
 void vbd_client_left(struct vbd *vbd, const struct vbd_client *client)
 {
-	if (!client->reads_only)
-		vbd->told = number_min(vbd->told, client->heard);
+	if (client->reads_only)
+		return;
+	if (client->heard != vbd->losses)
+		vbd->owed = vbd->losses;
+	vbd->absent = number_max(vbd->absent, client->last_write);
+}
+
+/* @client, who may be NULL, has heard of all. */
+static void told(struct vbd *vbd, struct vbd_client *client)
+{
+	if (client && client->inherits) {
+		vbd->owed = 0;
+		client->inherits = false;
+	}
+	if (client)
+		client->heard = vbd->losses;
+	if (!client || !client->reads_only)
+		vbd->told = vbd->losses;
 }
 
 /* ORDER 5: @err, or what a flush has to say of syncs that failed, which its client has not heard of. */
 static int tell_losses(struct vbd *vbd, struct request *req, int err)
 {
-	uint64_t *heard = req->client ? &req->client->heard : &vbd->told;
+	struct vbd_client *client = req->client;
 
 	if (err == -ECANCELED)
 		return err;
-	if (!err && vbd->losses != *heard)
+	if (!err && vbd->losses != (client ? client->heard : vbd->told))
 		err = -EIO;
-	if (err && !(req->core[0] & CORE_WITHDRAWN)) {
-		*heard = vbd->losses;
-		if (!req->client || !req->client->reads_only)
-			vbd->told = vbd->losses;
-	}
+	if (!err)
+		vbd->flushed = number_max(vbd->flushed, req->core[4]);
+	if (err && !(req->core[0] & CORE_WITHDRAWN))
+		told(vbd, client);
 	return err;
 }
 

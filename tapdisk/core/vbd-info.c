@@ -263,6 +263,8 @@ void vbd_disk_lost(struct disk *disk)
 	struct vbd *vbd = disk->owner;
 
 	vbd->losses++;
+	if (vbd->absent > vbd->flushed)
+		vbd->owed = vbd->losses;
 }
 
 void vbd_changes_lost(void *owner, const char *text)

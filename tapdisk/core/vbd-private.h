@@ -120,13 +120,16 @@ struct vbd {
 	/* requests */
 	enum vbd_gate gate;
 	struct list held, returned, throttled, ready, blocked;
-	struct list writing; /* WRITE, ZERO, TRIM with the disk */
-	struct list reading; /* others with the disk */
-	unsigned flying;     /* requests with the disk */
-	unsigned alone;	     /* writers that share no sector with others: writing or blocked */
-	unsigned aborts;     /* of the retry, so far */
-	uint64_t losses;     /* syncs that failed, ever */
-	uint64_t told;	     /* of them, to who wrote: some client's flush, and all who have left */
+	struct list writing;	  /* WRITE, ZERO, TRIM with the disk */
+	struct list reading;	  /* others with the disk */
+	unsigned flying;	  /* requests with the disk */
+	unsigned alone;		  /* writers that share no sector with others: writing or blocked */
+	unsigned aborts;	  /* of the retry, so far */
+	uint64_t losses;	  /* syncs that failed, ever */
+	uint64_t told;		  /* of them, to the flush of some client that may write */
+	uint64_t owed;		  /* of them, to one who has left, and may come again; 0: none */
+	uint64_t writes, flushed; /* answered; of them, before the last good flush */
+	uint64_t absent;	  /* the last write of those who have left */
 	struct loop_timer *withdrawal; /* looks at withdrawn requests with the disk */
 	bool quiet;		       /* a stall is interrupted for their sake, which is no news */
 	uint64_t withdrawn_ns;	       /* when something with the disk was, the last time */

@@ -180,6 +180,8 @@ static void opened(struct vbd *vbd)
 	vbd->size = disk->size;
 	vbd->read_only = disk->read_only;
 	vbd->told = vbd->losses; /* they were another image's */
+	vbd->owed = 0;
+	vbd->absent = 0;
 	vbd_go_on(vbd);
 	vbd_tell(vbd, VBD_NEWS_OPENED);
 	vbd_event(vbd, "opened", vbd->spec);

@@ -132,8 +132,10 @@ void vbd_resize_failed(struct vbd *vbd, uint64_t bytes);
 /* Who asks: a front-end's connection; its memory.  A sync that failed is told to the first FLUSH of each
  * that was there then, even if that one's own sync succeeds (ORDER 5). */
 struct vbd_client {
-	uint64_t heard; /* of the VBD's losses */
+	uint64_t heard;	     /* of the VBD's losses */
+	uint64_t last_write; /* that was answered: its number among all of the VBD's */
 	bool reads_only;
+	bool inherits; /* what one who has left was not told */
 };
 
 /* Any offset, length and buffer inside the disk: whole range checked by the caller

@@ -30,6 +30,13 @@ static uint32_t flush(struct wire *wire)
 	return wire_do(wire, WIRE_SIMPLE, &r, NULL, 0, NULL);
 }
 
+static uint32_t write_plainly(struct wire *wire)
+{
+	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
+
+	return wire_do(wire, WIRE_SIMPLE, &r, data, sizeof(data), NULL);
+}
+
 static uint32_t write_durably(struct wire *wire)
 {
 	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
@@ -69,6 +76,50 @@ START_TEST(nobody_knew)
 	begin(&a);
 	ck_assert_uint_eq(flush(&a), NBD_EIO);
 	ck_assert_uint_eq(flush(&a), 0);
+	world_close(&w);
+}
+END_TEST
+
+/* A writer leaves, and his data is lost after that: he, or the next who may write, hears, whoever else
+ * was told. */
+START_TEST(gone_before_the_loss)
+{
+	world_open(&w, NULL);
+	for (int round = 0; round < 2; round++) {
+		begin(&a);
+		begin(&b);
+		ck_assert_uint_eq(write_plainly(&a), 0);
+		if (round) /* durable already */
+			ck_assert_uint_eq(flush(&b), 0);
+		wire_close(&a);
+		world_wait_clients(&w, 1);
+		w.disk->disk.lost(&w.disk->disk);
+		ck_assert_uint_eq(flush(&b), NBD_EIO);
+		begin(&a);
+		ck_assert_uint_eq(flush(&a), round ? 0 : NBD_EIO);
+		ck_assert_uint_eq(flush(&a), 0);
+		wire_close(&a);
+		wire_close(&b);
+		world_wait_clients(&w, 0);
+	}
+	world_close(&w);
+}
+END_TEST
+
+/* Who only reads is told, but that is not enough. */
+START_TEST(a_reader_does_not_count)
+{
+	world_open(&w, NULL);
+	begin(&a);
+	ck_assert_uint_eq(write_plainly(&a), 0);
+	w.disk->disk.lost(&w.disk->disk);
+	wire_open(&b, &w);
+	(void)wire_go(&b, WIRE_SIMPLE, "ro");
+	ck_assert_uint_eq(flush(&b), NBD_EIO);
+	wire_close(&a);
+	world_wait_clients(&w, 1);
+	begin(&a);
+	ck_assert_uint_eq(flush(&a), NBD_EIO);
 	world_close(&w);
 }
 END_TEST
@@ -153,12 +204,16 @@ END_TEST
 
 int main(void)
 {
-	const TTest *tests[] = {
-		every_client_hears_once,	 nobody_knew,
-		a_pause_does_not_forget,	 closing_tells_if_nobody_else_was,
-		closing_a_paused_one_tells,	 a_write_under_way_is_carried_out_again,
-		a_write_that_never_gets_through, NULL
-	};
+	const TTest *tests[] = { every_client_hears_once,
+				 nobody_knew,
+				 gone_before_the_loss,
+				 a_reader_does_not_count,
+				 a_pause_does_not_forget,
+				 closing_tells_if_nobody_else_was,
+				 closing_a_paused_one_tells,
+				 a_write_under_way_is_carried_out_again,
+				 a_write_that_never_gets_through,
+				 NULL };
 
 	return suite_run("nbd loss", tests);
 }

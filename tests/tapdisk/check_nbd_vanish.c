@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "libvhd/base/endian.h"
 #include "nbd-world.h"
 #include "tests/lib/suite.h"
 
@@ -173,6 +174,34 @@ END_TEST
 
 /* ── with the disk ── */
 
+/* The storage is only slow: what is under way is carried out, and answered if somebody listens. */
+START_TEST(what_moves_goes_on)
+{
+	for (unsigned way = 0; way < 3; way++) {
+		world_open(&w, NULL);
+		begin(&gone);
+		memset(new, 0x70 + (int)way, sizeof(new));
+		w.disk->hold = true;
+		for (unsigned i = 0; i < 8; i++)
+			send_write(&gone, i * 8192 + 100, new, 100); /* parts of sectors */
+		world_wait_held(&w, 8);
+		ways[way]();
+		world_run(&w, 300);
+		ck_assert_uint_eq(w.disk->aborts, 0);
+		world_let_go(&w);
+		if (way == 1)
+			for (unsigned i = 0; i < 8; i++) {
+				ck_assert(wire_read(&gone, back, 16));
+				ck_assert_uint_eq(be32_load(back + 4), 0);
+			}
+		world_wait_clients(&w, 0);
+		for (unsigned i = 0; i < 8; i++)
+			ck_assert_mem_eq(w.disk->memory + i * 8192 + 100, new, 100);
+		world_close(&w);
+	}
+}
+END_TEST
+
 /* What the kernel has cannot be called back: later writes of its sectors wait for it, no others. */
 START_TEST(flying_write_is_waited_for)
 {
@@ -203,9 +232,13 @@ END_TEST
 
 int main(void)
 {
-	const TTest *tests[] = { held_write_is_dropped,	     unread_requests_are_dropped,
-				 no_new_life_by_a_pause,     places_are_free_again,
-				 flying_write_is_waited_for, NULL };
+	const TTest *tests[] = { held_write_is_dropped,
+				 unread_requests_are_dropped,
+				 no_new_life_by_a_pause,
+				 places_are_free_again,
+				 flying_write_is_waited_for,
+				 what_moves_goes_on,
+				 NULL };
 
 	return suite_run("nbd vanish", tests);
 }

@@ -94,6 +94,11 @@ static int start(struct disk *disk, struct vhd_error *err)
 	return 0;
 }
 
+static void abort_waits(struct disk *disk)
+{
+	((struct world_disk *)disk)->aborts++;
+}
+
 static void quiesce(struct disk *disk, void (*done)(void *arg, int err), void *arg)
 {
 	(void)disk;
@@ -116,6 +121,7 @@ static void close_disk(struct disk *disk)
 static const struct disk_ops world_ops = { .name = "world",
 					   .start = start,
 					   .submit = submit,
+					   .abort = abort_waits,
 					   .quiesce = quiesce,
 					   .park = start,
 					   .unpark = start,

@@ -22,6 +22,7 @@ struct world_disk {
 	unsigned held_count;
 	int fail; /* what to answer, 0: serve */
 	unsigned requests, writes, flushes, fua;
+	unsigned aborts;     /* of what waits */
 	struct request last; /* as it came */
 };
 
