@@ -267,12 +267,35 @@ static int make_room(struct cbt *c, uint64_t size, struct vhd_error *err)
 	return rc < 0 ? error_system(err, rc, "enlarge", c->io->name) : 0;
 }
 
+/* Write the bits anew, durably, before somebody vouches for them: of a log that could not be written at
+ * some time, what reads well may be nowhere but in memory. */
+static int renew_bits(struct cbt *c, struct vhd_error *err)
+{
+	CLEANUP_FREE uint8_t *piece = malloc(PIECE_BYTES);
+	uint64_t have = c->file_bytes - CBT_HEADER_BYTES;
+	uint64_t bytes = number_min(cbt_bitmap_bytes(c->header.size), have);
+	int rc = piece ? 0 : -ENOMEM;
+
+	for (uint64_t at = 0; at < bytes && !rc; at += PIECE_BYTES) {
+		size_t n = (size_t)number_min(bytes - at, PIECE_BYTES);
+
+		rc = io_read(c->io, piece, n, CBT_HEADER_BYTES + at);
+		if (!rc)
+			rc = io_write(c->io, piece, n, CBT_HEADER_BYTES + at);
+	}
+	if (!rc)
+		rc = io_sync(c->io);
+	return rc < 0 ? error_system(err, rc, "write", c->io->name) : 0;
+}
+
 static int change(struct cbt *c, const struct cbt_change *ch, struct vhd_error *err)
 {
 	uint64_t size = ch->size ? *ch->size : c->header.size;
 	bool shrink = size < c->header.size;
 	int rc = size > c->header.size ? make_room(c, size, err) : 0;
 
+	if (!rc && ch->consistent && *ch->consistent && !c->header.consistent)
+		rc = renew_bits(c, err);
 	if (rc < 0)
 		return rc;
 	if (ch->parent)

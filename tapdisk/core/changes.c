@@ -183,9 +183,13 @@ static int load(struct changes *c, uint64_t size, struct vhd_error *err)
 	if (rc < 0)
 		return error_system(err, rc, "log to", c->cbt.io->name);
 	rc = cbt_read(&c->cbt, c->bits, c->bytes, 0, err);
-	/* as in the file */
 	memset(c->dirty, 0, pages_of(c->bytes) * sizeof(*c->dirty));
 	c->any_dirty = false;
+	/* as in the file; but of one that could not be written at some time that may be only in memory */
+	for (uint64_t i = 0; !c->cbt.was_consistent && i < c->bytes; i++) {
+		c->dirty[i / PAGE_BYTES] |= c->bits[i] != 0;
+		c->any_dirty |= c->bits[i] != 0;
+	}
 	return rc;
 }
 
