@@ -177,6 +177,14 @@ bool journal_waits(const struct vhd_io *image)
 	       journal_default_path(name, beside) == 0 && access(beside, F_OK) == 0;
 }
 
+int journal_refuse(const char *verb, const char *image, struct vhd_error *err)
+{
+	return error_set(
+		err, -VHD_E_POISONED,
+		"cannot %s '%s': a resize was interrupted; to undo it: vhd-util revert -n '%s'",
+		verb, image, image);
+}
+
 int journal_default_path(const char *image, char *out)
 {
 	const char *slash = strrchr(image, '/'), *base = slash ? slash + 1 : image;

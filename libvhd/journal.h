@@ -64,5 +64,7 @@ VHD_MUST int journal_default_path(const char *image, char *out);
 /* Is there something of that name?  An image without any footer is then a fixed one, most likely,
  * whose growth was interrupted: it may end in nothing (journal-note.h). */
 bool journal_waits(const struct vhd_io *image);
+/* It was: cannot @verb it (-VHD_E_POISONED). */
+int journal_refuse(const char *verb, const char *image, struct vhd_error *err);
 
 #endif

@@ -141,10 +141,7 @@ static int admit(struct repair *r)
 	const struct check *c = &r->c;
 
 	if (!c->has_footer && journal_waits(r->io))
-		return error_set(r->err, -VHD_E_POISONED,
-				 "cannot repair '%s': a resize was interrupted; to undo it: "
-				 "vhd-util revert -n '%s'",
-				 r->path, r->path);
+		return journal_refuse("repair", r->path, r->err);
 	if (!c->has_footer)
 		return error_set(
 			r->err, -VHD_E_NOT_VHD,

@@ -167,10 +167,7 @@ static int load_source(struct salvage *s)
 	s->edits.forgive = true; /* metadata that cannot be read is damaged metadata */
 	rc = examine(s, s->view);
 	if (!rc && !s->c.has_footer && journal_waits(s->io))
-		return error_set(s->err, -VHD_E_POISONED,
-				 "cannot salvage '%s': a resize was interrupted; to undo it: "
-				 "vhd-util revert -n '%s'",
-				 s->source, s->source);
+		return journal_refuse("salvage", s->source, s->err);
 	if (!rc && !s->c.has_footer) {
 		rc = salvage_assume_footer(s);
 		if (rc == -VHD_E_NOT_VHD && s->edits.unread)

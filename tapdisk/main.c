@@ -76,20 +76,9 @@ static void fail(struct tapdisk *t, const struct vhd_error *err)
 
 /* ── the start ── */
 
-/* Of every listener but those that tap-ctl's own sockets are. */
-static struct nbd_params listener_params(const struct options *options)
-{
-	return (struct nbd_params){
-		.tls = options->tls,
-		.tls_certs = options->tls_certs,
-		.tls_psk = options->tls_psk,
-		.tls_allowed = options->tls_allowed[0] ? options->tls_allowed : NULL,
-	};
-}
-
 static int listen_all(struct tapdisk *t, struct vhd_error *err)
 {
-	struct nbd_params handed = listener_params(&t->options);
+	struct nbd_params handed = options_listener(&t->options);
 	int rc = 0;
 
 	for (unsigned i = 0; i < t->options.listen_count && rc >= 0; i++)
@@ -195,7 +184,7 @@ static int begin(struct tapdisk *t, struct vhd_error *err)
 					 .run_dir = t->run_dir,
 					 .disk = t->options.disk,
 					 .retry_ns = t->options.retry_ns,
-					 .nbd = listener_params(&t->options),
+					 .nbd = options_listener(&t->options),
 					 .memory_bytes = t->options.memory_bytes,
 					 .stop = end,
 					 .owner = t };

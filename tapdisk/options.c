@@ -338,12 +338,21 @@ int options_read(const struct arguments *args, struct options *o)
 	if (!status)
 		status = read_disks(args, o);
 	for (unsigned i = 0; i < o->listen_count; i++) {
-		o->listen[i].tls = o->tls;
-		o->listen[i].tls_certs = o->tls_certs;
-		o->listen[i].tls_psk = o->tls_psk;
-		o->listen[i].tls_allowed = o->tls_allowed[0] ? o->tls_allowed : NULL;
+		const char *address = o->listen[i].address;
+
+		o->listen[i] = options_listener(o);
+		o->listen[i].address = address;
 	}
 	return status;
+}
+
+struct nbd_params options_listener(const struct options *o)
+{
+	return (struct nbd_params){ .fd = -1,
+				    .tls = o->tls,
+				    .tls_certs = o->tls_certs,
+				    .tls_psk = o->tls_psk,
+				    .tls_allowed = o->tls_allowed[0] ? o->tls_allowed : NULL };
 }
 
 void options_release(struct options *o)

@@ -39,6 +39,8 @@ struct options {
 	char *config; /* owned: text of the configuration file, into which values point */
 };
 
+/* What all listeners have in common, without an address. */
+struct nbd_params options_listener(const struct options *options);
 /* 0, or an exit status after printing why.  @out borrows from @args; options_release. */
 int options_read(const struct arguments *args, struct options *out);
 void options_release(struct options *o);

@@ -120,7 +120,6 @@ void call_export(struct call *call)
 		return;
 	}
 	params.address = address;
-	params.fd = -1;
 	rc = exports_add(slot, &params, call_text(call, "name"), read_only, true, &call->listener,
 			 &err);
 	if (rc < 0)

@@ -16,8 +16,8 @@
  * is none of these kinds (alone == 0), and that is the rule, nothing is compared.
  * A blocked one also blocks later ones that overlap it, so none waits for ever.
  *
- * What lives in request.core: [0] flags, [1] what it weighs, [2] aborts of the retry and [4] losses
- * when it went to the disk (of a flush: writes before it); partial.c has its own use of [3].
+ * What lives in request.core: [0] flags, [1] what it weighs, [2] losses when it went to the disk (of a
+ * flush: writes before it); partial.c has its own use of [3].
  */
 #include <assert.h>
 #include <errno.h>
@@ -25,9 +25,6 @@
 
 #include "libvhd/base/number.h"
 #include "vbd-private.h"
-
-/* What was submitted so soon after a withdrawal may be cancelled with it. */
-#define CANCEL_NS UINT64_C(1000000000)
 
 #define WITHDRAWAL_NS UINT64_C(200000000)
 
@@ -105,10 +102,9 @@ static bool must_wait(struct vbd *vbd, const struct request *req, const struct l
 
 static void start(struct vbd *vbd, struct request *req)
 {
-	req->core[2] = vbd->aborts;
-	req->core[4] = vbd->losses;
+	req->core[2] = vbd->losses;
 	if (req->op == REQUEST_FLUSH)
-		req->core[4] = vbd->writes;
+		req->core[2] = vbd->writes;
 	vbd->flying++;
 	list_append(is_writer(req) ? &vbd->writing : &vbd->reading, &req->link);
 	if (is_writer(req)) {
@@ -293,7 +289,7 @@ static void come_back(struct vbd *vbd, struct request *req)
  * its client, who has no answer yet, will not write it again.  We have all of it still. */
 static bool was_lost(const struct vbd *vbd, const struct request *req)
 {
-	return is_writer(req) && req->core[4] != vbd->losses;
+	return is_writer(req) && req->core[2] != vbd->losses;
 }
 
 /* @err: what it ended with, perhaps because of that sync.  Then once, for its time may have run out. */
@@ -301,14 +297,6 @@ static bool may_go_again(const struct request *req, int err)
 {
 	return req->core[0] < (err ? 1 : TIMES_AGAIN) * CORE_AGAIN &&
 	       (!err || retry_is_transient(err));
-}
-
-/* Did an abort cancel it?  Else the storage made that up. */
-static bool is_cancelled(const struct vbd *vbd, const struct request *req)
-{
-	/* one that came just after may have waited for something that was cancelled */
-	return req->core[2] != vbd->aborts || was_lost(vbd, req) ||
-	       vbd_now(vbd) - vbd->withdrawn_ns < CANCEL_NS;
 }
 
 static void over(struct vbd *vbd, struct request *req, int err)
@@ -324,8 +312,6 @@ static void over(struct vbd *vbd, struct request *req, int err)
 	host_leave(vbd, req->core[1]);
 	if (!vbd->flying && vbd->phase == PHASE_DRAIN)
 		loop_defer(vbd->host->loop, &vbd->task);
-	if (err == -ECANCELED && !is_cancelled(vbd, req))
-		err = -EIO;
 	if (err == -ECANCELED)
 		come_back(vbd, req);
 	else
@@ -387,7 +373,7 @@ static int tell_losses(struct vbd *vbd, struct request *req, int err)
 	if (!err && vbd->losses != (client ? client->heard : vbd->told))
 		err = -EIO;
 	if (!err)
-		vbd->flushed = number_max(vbd->flushed, req->core[4]);
+		vbd->flushed = number_max(vbd->flushed, req->core[2]);
 	if (err && !(req->core[0] & CORE_WITHDRAWN))
 		told(vbd, client);
 	return err;
@@ -421,11 +407,6 @@ void request_completed(struct disk *disk, struct request *req, int err)
 }
 
 /* ── the gate ── */
-
-void request_aborted(struct vbd *vbd)
-{
-	vbd->aborts++;
-}
 
 static unsigned count(const struct list *list)
 {
@@ -505,7 +486,6 @@ void request_withdrawal(void *owner)
 		return;
 	if (vbd->gate == GATE_OPEN && retry_reason(vbd->retry)) {
 		/* what waits in the retry comes back; that of others is admitted again */
-		vbd->withdrawn_ns = vbd_now(vbd);
 		vbd->quiet = true;
 		vbd_cancel_stalled(vbd);
 	}

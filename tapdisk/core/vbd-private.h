@@ -124,7 +124,6 @@ struct vbd {
 	struct list reading;	  /* others with the disk */
 	unsigned flying;	  /* requests with the disk */
 	unsigned alone;		  /* writers that share no sector with others: writing or blocked */
-	unsigned aborts;	  /* of the retry, so far */
 	uint64_t losses;	  /* syncs that failed, ever */
 	uint64_t told;		  /* of them, to the flush of some client that may write */
 	uint64_t owed;		  /* of them, to one who has left, and may come again; 0: none */
@@ -132,7 +131,6 @@ struct vbd {
 	uint64_t absent;	  /* the last write of those who have left */
 	struct loop_timer *withdrawal; /* looks at withdrawn requests with the disk */
 	bool quiet;		       /* a stall is interrupted for their sake, which is no news */
-	uint64_t withdrawn_ns;	       /* when something with the disk was, the last time */
 	bool unblocking, unblock_again;
 	struct loop_task readmit; /* what came back although the gate is open */
 	struct throttle throttle;
@@ -238,8 +236,6 @@ void request_admit_all(struct vbd *vbd);
 void request_fail_all(struct vbd *vbd);
 /* A timer's: requests that nobody waits for do not wait for the storage. */
 void request_withdrawal(void *owner);
-/* The retry was told to abort: what comes back is not the storage's fault. */
-void request_aborted(struct vbd *vbd);
 /* Tokens may have come, or limits changed. */
 void request_tokens(void *owner);
 /* host.c: it is @vbd's turn: start the first of its ready ones.  True: more are ready. */

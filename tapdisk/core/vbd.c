@@ -222,7 +222,6 @@ static void begin_open(struct vbd *vbd)
 
 static void abort_retry(struct vbd *vbd)
 {
-	request_aborted(vbd);
 	retry_abort(vbd->retry);
 	if (vbd->disk->ops->abort)
 		vbd->disk->ops->abort(vbd->disk);

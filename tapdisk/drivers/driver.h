@@ -73,7 +73,7 @@ struct request {
 	struct list link;
 	struct vbd *vbd;
 	uint64_t started_ns;
-	uint64_t core[5];
+	uint64_t core[4];
 	uint64_t
 		failing_ns; /* since when operations of it fail (engine.h), set with -ECANCELED; or 0 */
 	/* the driver's, while the request is with it */

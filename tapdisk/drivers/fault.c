@@ -83,7 +83,8 @@ static bool parse_error(const char *value, int *err)
 	}
 	if (!number_parse(value, &number) || !number || number > 4095)
 		return false;
-	*err = -(int)number;
+	/* no storage says that of itself (engine.h) */
+	*err = number == ECANCELED ? -EIO : -(int)number;
 	return true;
 }
 

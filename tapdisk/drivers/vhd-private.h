@@ -185,6 +185,9 @@ void vhd_touched(struct vhd_disk *d);
 void vhd_req_end(struct vhd_req *v);
 /* @view (owned from now) instead of the one in use, which is closed. */
 void vhd_use_view(struct vhd_disk *d, struct vhd_view *view);
+/* Was what the disk wanted for itself cancelled on behalf of others: of a client that vanished (ORDER 19),
+ * or by a drain before it?  Then it asks again; while the retry is aborted, it ends. */
+bool vhd_asks_again(const struct vhd_disk *d, const struct map_req *req);
 /* Tell whoever waits for quiet, if it is. */
 void vhd_settled(struct vhd_disk *d);
 /* -VHD_E_BAT_ENTRY from layer @index: did its file grow since?  Then look again: true. */

@@ -238,8 +238,6 @@ static void meta_done(struct engine_io *io)
 {
 	struct vhd_op *op = (struct vhd_op *)io;
 	struct vhd_disk *d = op->disk;
-	bool given_up = retry_is_aborted(d->disk.retry) ||
-			io->retry_epoch != retry_epoch(d->disk.retry);
 	bool of_view = op->of_view;
 	int err = io->err;
 	unsigned layer = op->view_layer;
@@ -255,8 +253,6 @@ static void meta_done(struct engine_io *io)
 	pump_soon(d);
 	if (of_view) {
 		source_kick(d->layers[layer + 1]);
-		if (err == -ECANCELED && !given_up) /* the storage made that up */
-			err = -EIO;
 		view_done(d->view, layer, tag, err);
 	} else {
 		map_done(d->map, tag, err);

@@ -247,8 +247,7 @@ static void committed(struct map_req *req)
 	struct vhd_disk *d = list_entry(req, struct vhd_disk, job);
 	struct snapshot_state *st = d->job_owner;
 
-	if (req->err == -ECANCELED && !retry_is_aborted(d->disk.retry)) {
-		/* because of a client that vanished (ORDER 19), which is nothing to us */
+	if (vhd_asks_again(d, req)) {
 		map_flush(d->map, &d->job);
 		pump_soon(d);
 		return;

@@ -240,12 +240,16 @@ static void submit(struct disk *disk, struct request *req)
 
 /* ── life ── */
 
+bool vhd_asks_again(const struct vhd_disk *d, const struct map_req *req)
+{
+	return req->err == -ECANCELED && !retry_is_aborted(d->disk.retry);
+}
+
 static void quiesced(struct map_req *req)
 {
 	struct vhd_disk *d = list_entry(req, struct vhd_disk, quiesce);
 
-	if (req->err == -ECANCELED && !retry_is_aborted(d->disk.retry)) {
-		/* the end of a commit that was cancelled before: not this one */
+	if (vhd_asks_again(d, req)) {
 		map_quiesce(d->map, &d->quiesce);
 		pump_soon(d);
 		return;

@@ -152,7 +152,8 @@ void engine_report(struct engine_io *io, int err)
 		note_size(io);
 	if (err < 0 && io->retry && retry_hold(io->retry, io, err))
 		return;
-	io->err = err;
+	/* only an abort of the retry cancels: then it would be tried again */
+	io->err = err == -ECANCELED ? -EIO : err;
 	io->done(io);
 }
 
@@ -180,16 +181,13 @@ bool engine_learn_align(struct engine_file *file, enum engine_op op, int err)
 /* The kernel tells of writes that it has lost once, to whichever sync asks first: those that came
  * since are about the same writes and must not hear that all is well (ORDER 5).  One at a time, then,
  * and who has waited for one that failed fails with it. */
-static void sync_over(struct engine_file *file, struct list *riders, int *err)
+static void sync_over(struct engine_file *file, struct list *riders, int err)
 {
 	struct list next;
 	struct list *first;
 
 	file->syncing = false;
-	/* nobody cancels a sync: it would be tried again */
-	if (*err == -ECANCELED)
-		*err = -EIO;
-	if (*err < 0) {
+	if (err < 0) {
 		file->losses++;
 		list_splice(riders, &file->syncs);
 		return;
@@ -217,7 +215,7 @@ static void riders_finish(struct transfer *t, int err)
 	if (!list_empty(&engine->queue))
 		engine_wake(engine);
 	if (t->op == ENGINE_SYNC)
-		sync_over(file, &riders, &err);
+		sync_over(file, &riders, err);
 	else if (err < 0 &&
 		 (riders.next->next != &riders || engine_learn_align(file, t->op, err))) {
 		/* which of them it was, only each alone can tell */

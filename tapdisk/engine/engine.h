@@ -32,7 +32,7 @@ enum engine_op {
 	ENGINE_WRITE, /* extends the file where it ends behind its end */
 	ENGINE_SYNC,  /* fdatasync: writes, zeroes, punches, truncates completed before are durable.
 		      * One of a file at a time: those that come meanwhile share the next one, and
-		      * fail with this one if it fails.  Never -ECANCELED */
+		      * fail with this one if it fails */
 	ENGINE_PUNCH, /* reads as zeros afterwards, space given back where possible */
 	ENGINE_ZERO,  /* reads as zeros afterwards; space stays or becomes allocated where possible.
 		      * Neither changes the size of a file */
@@ -51,7 +51,7 @@ struct engine_io {
 		failing_ns; /* since when it has failed, as it was cancelled before; 0: it has not */
 	void (*done)(struct engine_io *io);
 	/* the answer: 0 or -errno.  Short transfers are continued inside; reading past the end of
-	 * the file gives zeros from there on. */
+	 * the file gives zeros from there on.  -ECANCELED: by the retry, by nobody else. */
 	int err;
 	/* the engine's */
 	struct list link;

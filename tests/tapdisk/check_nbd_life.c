@@ -19,18 +19,9 @@ static struct world w;
 static struct wire c, other;
 static uint8_t big[4 * MIB];
 
-static struct wire_request request(uint16_t type, uint64_t offset, uint64_t length)
-{
-	static uint64_t cookie;
-
-	return (struct wire_request){
-		.type = type, .cookie = ++cookie, .offset = offset, .length = length
-	};
-}
-
 static void send_request(struct wire *wire, uint16_t type, uint64_t offset, uint64_t length)
 {
-	struct wire_request r = request(type, offset, length);
+	struct wire_request r = wire_make(type, offset, length);
 
 	ck_assert(wire_request(wire, WIRE_SIMPLE, &r, big,
 			       type == NBD_CMD_WRITE ? (size_t)length : 0));
@@ -38,15 +29,9 @@ static void send_request(struct wire *wire, uint16_t type, uint64_t offset, uint
 
 static uint32_t ask(struct wire *wire, uint16_t type, uint64_t offset, uint64_t length)
 {
-	struct wire_request r = request(type, offset, length);
+	struct wire_request r = wire_make(type, offset, length);
 
 	return wire_do(wire, WIRE_SIMPLE, &r, big, type == NBD_CMD_WRITE ? (size_t)length : 0, big);
-}
-
-static void begin(struct wire *wire)
-{
-	wire_open(wire, &w);
-	(void)wire_go(wire, WIRE_SIMPLE, "disk");
 }
 
 /* The server's side of the connection that came last. */
@@ -60,7 +45,7 @@ static struct nbd_client *latest(void)
 START_TEST(vanishes_with_writes_in_flight)
 {
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	memset(big, 0x77, sizeof(big));
 	w.disk->hold = true;
 	for (unsigned i = 0; i < 10; i++)
@@ -86,11 +71,11 @@ START_TEST(partial_write_never_lands)
 	world_open(&w, NULL);
 	for (unsigned i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		for (unsigned length = 65536; length <= 262144; length *= 4) {
-			struct wire_request r = request(NBD_CMD_WRITE, 0, length);
+			struct wire_request r = wire_make(NBD_CMD_WRITE, 0, length);
 
 			if (sizes[i] >= 28 + length)
 				continue;
-			begin(&c);
+			wire_begin(&c, &w);
 			memset(talk, 0x99, sizeof(talk));
 			(void)wire_request_put(talk, WIRE_SIMPLE, &r);
 			ck_assert(wire_send(&c, talk, sizes[i]));
@@ -109,7 +94,7 @@ END_TEST
 START_TEST(half_closed)
 {
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	w.disk->hold = true;
 	send_request(&c, NBD_CMD_READ, 0, 4096);
 	send_request(&c, NBD_CMD_WRITE, 0, 4096);
@@ -131,7 +116,7 @@ START_TEST(stuck_reader)
 	unsigned requests;
 
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	stuck = latest();
 	wire_deaf(&c, true);
 	for (unsigned i = 0; i < 300; i++)
@@ -144,7 +129,7 @@ START_TEST(stuck_reader)
 	world_run(&w, 50);
 	ck_assert_uint_eq(w.disk->requests, requests);
 	/* nobody else waits */
-	begin(&other);
+	wire_begin(&other, &w);
 	for (unsigned i = 0; i < 100; i++)
 		ck_assert_uint_eq(ask(&other, NBD_CMD_READ, i * 4096, 4096), 0);
 	/* it has a deadline, and is served on when it reads in time */
@@ -179,7 +164,7 @@ START_TEST(idle_memory)
 	struct nbd_client *idle;
 
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	idle = latest();
 	ck_assert_uint_eq(ask(&c, NBD_CMD_READ, 0, 4096), 0);
 	world_run(&w, 2);
@@ -312,8 +297,8 @@ START_TEST(stops)
 	char path[80];
 
 	world_open(&w, NULL);
-	begin(&c);
-	begin(&other);
+	wire_begin(&c, &w);
+	wire_begin(&other, &w);
 	w.disk->hold = true;
 	send_request(&c, NBD_CMD_READ, 0, 4096);
 	world_wait_held(&w, 1);
@@ -341,7 +326,7 @@ START_TEST(stops_with_requests_waiting)
 	struct wire_chunk chunk;
 
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	w.disk->hold = true;
 	for (unsigned i = 0; i < NBD_SLOTS + 20; i++)
 		send_request(&c, NBD_CMD_TRIM, i * 4096, 4096);
@@ -365,7 +350,7 @@ START_TEST(stop_runs_out_of_time)
 	unsigned stopped = 0;
 
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	w.disk->hold = true;
 	send_request(&c, NBD_CMD_WRITE, 0, 4096);
 	world_wait_held(&w, 1);
@@ -386,10 +371,10 @@ END_TEST
 START_TEST(freed_at_once)
 {
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	wire_open(&other, &w);
 	wire_greet(&other, 3);
-	begin(&other);
+	wire_begin(&other, &w);
 	w.disk->hold = true;
 	for (unsigned i = 0; i < 5; i++)
 		send_request(&c, NBD_CMD_READ, 0, MIB);
@@ -406,7 +391,7 @@ END_TEST
 START_TEST(export_removed)
 {
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	wire_open(&other, &w);
 	(void)wire_go(&other, WIRE_SIMPLE, "ro");
 	w.disk->hold = true;
@@ -426,7 +411,7 @@ START_TEST(export_removed)
 			 -EEXIST);
 	world_let_go(&w);
 	world_wait_clients(&w, 1);
-	begin(&c);
+	wire_begin(&c, &w);
 	ck_assert_uint_eq(ask(&c, NBD_CMD_READ, 0, 4096), 0);
 	ck_assert_uint_eq(ask(&other, NBD_CMD_READ, 0, 4096), 0);
 	/* the default is the first of those that are left */
@@ -440,7 +425,7 @@ END_TEST
 START_TEST(disk_closed)
 {
 	world_open(&w, NULL);
-	begin(&c);
+	wire_begin(&c, &w);
 	ck_assert_uint_eq(ask(&c, NBD_CMD_READ, 0, 4096), 0);
 	world_close_vbd(&w);
 	ck_assert(wire_ends(&c));

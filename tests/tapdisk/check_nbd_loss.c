@@ -10,36 +10,23 @@ static struct world w;
 static struct wire a, b;
 static uint8_t data[4096];
 
-static struct wire_request request(uint16_t type, uint64_t length)
-{
-	static uint64_t cookie;
-
-	return (struct wire_request){ .type = type, .cookie = ++cookie, .length = length };
-}
-
-static void begin(struct wire *wire)
-{
-	wire_open(wire, &w);
-	(void)wire_go(wire, WIRE_SIMPLE, "disk");
-}
-
 static uint32_t flush(struct wire *wire)
 {
-	struct wire_request r = request(NBD_CMD_FLUSH, 0);
+	struct wire_request r = wire_make(NBD_CMD_FLUSH, 0, 0);
 
 	return wire_do(wire, WIRE_SIMPLE, &r, NULL, 0, NULL);
 }
 
 static uint32_t write_plainly(struct wire *wire)
 {
-	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
+	struct wire_request r = wire_make(NBD_CMD_WRITE, 0, sizeof(data));
 
 	return wire_do(wire, WIRE_SIMPLE, &r, data, sizeof(data), NULL);
 }
 
 static uint32_t write_durably(struct wire *wire)
 {
-	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
+	struct wire_request r = wire_make(NBD_CMD_WRITE, 0, sizeof(data));
 
 	r.flags = NBD_CMD_FLAG_FUA;
 	return wire_do(wire, WIRE_SIMPLE, &r, data, sizeof(data), NULL);
@@ -48,8 +35,8 @@ static uint32_t write_durably(struct wire *wire)
 START_TEST(every_client_hears_once)
 {
 	world_open(&w, NULL);
-	begin(&a);
-	begin(&b);
+	wire_begin(&a, &w);
+	wire_begin(&b, &w);
 	ck_assert_uint_eq(flush(&a), 0);
 	w.disk->disk.lost(&w.disk->disk); /* by age, say */
 	/* what is durable by itself is not concerned, nor does it hear for the others */
@@ -60,7 +47,7 @@ START_TEST(every_client_hears_once)
 	ck_assert_uint_eq(flush(&b), 0);
 	/* somebody knows: no business of one who comes later */
 	wire_close(&b);
-	begin(&b);
+	wire_begin(&b, &w);
 	ck_assert_uint_eq(flush(&b), 0);
 	world_close(&w);
 }
@@ -70,10 +57,10 @@ END_TEST
 START_TEST(nobody_knew)
 {
 	world_open(&w, NULL);
-	begin(&a);
+	wire_begin(&a, &w);
 	w.disk->disk.lost(&w.disk->disk);
 	wire_close(&a);
-	begin(&a);
+	wire_begin(&a, &w);
 	ck_assert_uint_eq(flush(&a), NBD_EIO);
 	ck_assert_uint_eq(flush(&a), 0);
 	world_close(&w);
@@ -86,8 +73,8 @@ START_TEST(gone_before_the_loss)
 {
 	world_open(&w, NULL);
 	for (int round = 0; round < 2; round++) {
-		begin(&a);
-		begin(&b);
+		wire_begin(&a, &w);
+		wire_begin(&b, &w);
 		ck_assert_uint_eq(write_plainly(&a), 0);
 		if (round) /* durable already */
 			ck_assert_uint_eq(flush(&b), 0);
@@ -95,7 +82,7 @@ START_TEST(gone_before_the_loss)
 		world_wait_clients(&w, 1);
 		w.disk->disk.lost(&w.disk->disk);
 		ck_assert_uint_eq(flush(&b), NBD_EIO);
-		begin(&a);
+		wire_begin(&a, &w);
 		ck_assert_uint_eq(flush(&a), round ? 0 : NBD_EIO);
 		ck_assert_uint_eq(flush(&a), 0);
 		wire_close(&a);
@@ -110,7 +97,7 @@ END_TEST
 START_TEST(a_reader_does_not_count)
 {
 	world_open(&w, NULL);
-	begin(&a);
+	wire_begin(&a, &w);
 	ck_assert_uint_eq(write_plainly(&a), 0);
 	w.disk->disk.lost(&w.disk->disk);
 	wire_open(&b, &w);
@@ -118,7 +105,7 @@ START_TEST(a_reader_does_not_count)
 	ck_assert_uint_eq(flush(&b), NBD_EIO);
 	wire_close(&a);
 	world_wait_clients(&w, 1);
-	begin(&a);
+	wire_begin(&a, &w);
 	ck_assert_uint_eq(flush(&a), NBD_EIO);
 	world_close(&w);
 }
@@ -127,7 +114,7 @@ END_TEST
 START_TEST(a_pause_does_not_forget)
 {
 	world_open(&w, NULL);
-	begin(&a);
+	wire_begin(&a, &w);
 	w.disk->disk.lost(&w.disk->disk);
 	ck_assert_int_eq(world_pause(&w), 0);
 	ck_assert_int_eq(world_unpause(&w), 0);
@@ -160,10 +147,10 @@ END_TEST
 
 START_TEST(a_write_under_way_is_carried_out_again)
 {
-	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
+	struct wire_request r = wire_make(NBD_CMD_WRITE, 0, sizeof(data));
 
 	world_open(&w, NULL);
-	begin(&a);
+	wire_begin(&a, &w);
 	memset(data, 0x3c, sizeof(data));
 	w.disk->hold = true;
 	ck_assert(wire_request(&a, WIRE_SIMPLE, &r, data, sizeof(data)));
@@ -180,11 +167,11 @@ END_TEST
 /* Not for ever. */
 START_TEST(a_write_that_never_gets_through)
 {
-	struct wire_request r = request(NBD_CMD_WRITE, sizeof(data));
+	struct wire_request r = wire_make(NBD_CMD_WRITE, 0, sizeof(data));
 	unsigned rounds = 0;
 
 	world_open(&w, NULL);
-	begin(&a);
+	wire_begin(&a, &w);
 	w.disk->hold = true;
 	ck_assert(wire_request(&a, WIRE_SIMPLE, &r, data, sizeof(data)));
 	for (world_wait_held(&w, 1); w.disk->held_count && rounds < 100; rounds++) {

@@ -14,26 +14,11 @@ static struct world w;
 static struct wire gone, other;
 static uint8_t old[MIB], new[4096], back[MIB];
 
-static struct wire_request request(uint16_t type, uint64_t offset, uint64_t length)
-{
-	static uint64_t cookie;
-
-	return (struct wire_request){
-		.type = type, .cookie = ++cookie, .offset = offset, .length = length
-	};
-}
-
 static void send_write(struct wire *wire, uint64_t offset, const void *data, size_t length)
 {
-	struct wire_request r = request(NBD_CMD_WRITE, offset, length);
+	struct wire_request r = wire_make(NBD_CMD_WRITE, offset, length);
 
 	ck_assert(wire_request(wire, WIRE_SIMPLE, &r, data, length));
-}
-
-static void begin(struct wire *wire)
-{
-	wire_open(wire, &w);
-	(void)wire_go(wire, WIRE_SIMPLE, "disk");
 }
 
 static uint64_t held(void)
@@ -70,7 +55,7 @@ static void sends_no_more(void)
 
 static void says_goodbye(void)
 {
-	struct wire_request r = request(NBD_CMD_DISC, 0, 0);
+	struct wire_request r = wire_make(NBD_CMD_DISC, 0, 0);
 
 	ck_assert(wire_request(&gone, WIRE_SIMPLE, &r, NULL, 0));
 	wire_close(&gone);
@@ -82,14 +67,14 @@ static void (*const ways[])(void) = { closes, sends_no_more, says_goodbye };
 
 START_TEST(held_write_is_dropped)
 {
-	struct wire_request flush = request(NBD_CMD_FLUSH, 0, 0);
+	struct wire_request flush = wire_make(NBD_CMD_FLUSH, 0, 0);
 
 	memset(old, 0x0d, sizeof(old));
 	memset(new, 0xee, sizeof(new));
 	for (unsigned way = 0; way < 3; way++) {
 		world_open(&w, NULL);
-		begin(&gone);
-		begin(&other);
+		wire_begin(&gone, &w);
+		wire_begin(&other, &w);
 		ck_assert_int_eq(world_pause(&w), 0);
 		send_write(&gone, 0, old, sizeof(old));
 		wait_held(1);
@@ -113,7 +98,7 @@ START_TEST(unread_requests_are_dropped)
 {
 	for (unsigned way = 0; way < 3; way++) {
 		world_open(&w, NULL);
-		begin(&gone);
+		wire_begin(&gone, &w);
 		ck_assert_int_eq(world_pause(&w), 0);
 		memset(old, 0x0d, 512);
 		for (unsigned i = 0; i < NBD_SLOTS + 40; i++)
@@ -135,7 +120,7 @@ END_TEST
 START_TEST(no_new_life_by_a_pause)
 {
 	world_open(&w, NULL);
-	begin(&gone);
+	wire_begin(&gone, &w);
 	w.disk->hold = true;
 	send_write(&gone, 0, new, sizeof(new));
 	world_wait_held(&w, 1);
@@ -159,7 +144,7 @@ START_TEST(places_are_free_again)
 	ck_assert_int_eq(world_pause(&w), 0);
 	for (unsigned round = 0; round < 3; round++) {
 		for (unsigned i = 0; i < NBD_CLIENTS; i++) {
-			begin(&many[i]);
+			wire_begin(&many[i], &w);
 			send_write(&many[i], 0, new, sizeof(new));
 		}
 		wait_held(NBD_CLIENTS);
@@ -167,7 +152,7 @@ START_TEST(places_are_free_again)
 			wire_close(&many[i]);
 		world_wait_clients(&w, 0);
 	}
-	begin(&other);
+	wire_begin(&other, &w);
 	world_close(&w);
 }
 END_TEST
@@ -179,7 +164,7 @@ START_TEST(what_moves_goes_on)
 {
 	for (unsigned way = 0; way < 3; way++) {
 		world_open(&w, NULL);
-		begin(&gone);
+		wire_begin(&gone, &w);
 		memset(new, 0x70 + (int)way, sizeof(new));
 		w.disk->hold = true;
 		for (unsigned i = 0; i < 8; i++)
@@ -206,8 +191,8 @@ END_TEST
 START_TEST(flying_write_is_waited_for)
 {
 	world_open(&w, NULL);
-	begin(&gone);
-	begin(&other);
+	wire_begin(&gone, &w);
+	wire_begin(&other, &w);
 	memset(old, 0x0d, sizeof(old));
 	memset(new, 0xee, sizeof(new));
 	w.disk->hold = true;

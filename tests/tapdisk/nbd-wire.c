@@ -279,6 +279,15 @@ size_t wire_request_put(uint8_t *p, enum wire_mode mode, const struct wire_reque
 	return mode == WIRE_EXTENDED ? NBD_EXT_REQUEST_BYTES : NBD_REQUEST_BYTES;
 }
 
+struct wire_request wire_make(uint16_t type, uint64_t offset, uint64_t length)
+{
+	static uint64_t cookie;
+
+	return (struct wire_request){
+		.type = type, .cookie = ++cookie, .offset = offset, .length = length
+	};
+}
+
 bool wire_request(struct wire *c, enum wire_mode mode, const struct wire_request *r,
 		  const void *payload, size_t bytes)
 {
@@ -366,4 +375,10 @@ uint32_t wire_do(struct wire *c, enum wire_mode mode, const struct wire_request 
 			ck_assert(!chunk.simple);
 	} while (!chunk.done);
 	return error;
+}
+
+void wire_begin(struct wire *c, struct world *w)
+{
+	wire_open(c, w);
+	(void)wire_go(c, WIRE_SIMPLE, "disk");
 }

@@ -98,11 +98,15 @@ size_t wire_queries(uint8_t *p, const char *name, const char *const *queries);
 enum wire_mode { WIRE_SIMPLE, WIRE_STRUCTURED, WIRE_EXTENDED };
 /* From the greeting to GO; selects all contexts if it can.  The transmission flags. */
 uint16_t wire_go(struct wire *c, enum wire_mode mode, const char *name);
+/* A new connection that has "disk" open, with simple replies. */
+void wire_begin(struct wire *c, struct world *w);
 
 struct wire_request {
 	uint16_t flags, type;
 	uint64_t cookie, offset, length;
 };
+/* With a cookie of its own. */
+struct wire_request wire_make(uint16_t type, uint64_t offset, uint64_t length);
 /* Header and payload in one; @payload may be NULL. */
 bool wire_request(struct wire *c, enum wire_mode mode, const struct wire_request *r,
 		  const void *payload, size_t bytes);
