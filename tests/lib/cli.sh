@@ -46,7 +46,10 @@ check_status() {
 	local want=$1 got=0
 	shift
 	"$@" >"$T/.out" 2>"$T/.err" || got=$?
-	[ "$got" = "$want" ] || fail "$*: status $got instead of $want"
+	[ "$got" = "$want" ] || {
+		head -c 1000 "$T/.out" | head -5 | sed 's/^/  stdout: /' >&2
+		fail "$*: status $got instead of $want"
+	}
 }
 check_out() {
 	local want=$1
