@@ -18,7 +18,7 @@ struct io_file {
 	int fd;		 /* owned */
 	char *name;	 /* owned; io.name */
 	uint32_t align;	 /* of direct I/O, offset and memory; 1: buffered */
-	uint32_t unit;	 /* of fallocate: align, or the device's sector */
+	uint32_t unit;	 /* of fallocate: align; of a device whole pages */
 	atomic_bool cut; /* truncated since the last sync */
 	pthread_rwlock_t direct_lock;
 };

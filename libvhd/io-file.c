@@ -236,10 +236,14 @@ static int examine(struct io_file *f, unsigned flags, struct vhd_error *err)
 		f->io.inode = 0;
 		if (ioctl(f->fd, BLKSSZGET, &sector) == 0 && sector > 0)
 			f->io.sector_bytes = (uint32_t)sector;
-		f->unit = f->io.sector_bytes;
 	}
 	if (flags & IO_FILE_DIRECT)
 		enable_direct(f);
+	/* A buffered write of part of a page reads the rest of it from the device, and old bytes would
+	 * return if that very rest were cleared meanwhile.  Whether a kernel lets that happen
+	 * does not matter where what a device clears shares no page with anything else. */
+	if (f->io.device)
+		f->unit = (uint32_t)number_max(f->io.sector_bytes, IO_FILE_ALIGN);
 	return 0;
 }
 

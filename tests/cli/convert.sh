@@ -116,7 +116,7 @@ check_status 0 qemu-img compare -f vpc -F raw vpc.vhd vpc.raw
 if [ "$(id -u)" = 0 ] && head -c 40M /dev/urandom >device.img; then
 	for sector in 512 4096; do
 		loop=$(losetup -f --show --direct-io=on -b $sector device.img 2>/dev/null) || continue
-		at_exit "losetup -d $loop 2>/dev/null"
+		at_exit "[ -z \"\$loop\" ] || losetup -d \"\$loop\""
 		for to in dynamic fixed pipe; do
 			if [ $to = pipe ]; then
 				"$U" convert - "$loop" --to dynamic <src.raw || fail "pipe to device"
@@ -129,6 +129,7 @@ if [ "$(id -u)" = 0 ] && head -c 40M /dev/urandom >device.img; then
 		check_status 0 "$U" convert src.raw "$loop" --to raw
 		cmp -n 20000256 "$loop" src.raw || fail "raw on a device"
 		losetup -d "$loop"
+		loop='' # once only: the next device of that name is another test's
 	done
 fi
 
