@@ -1,0 +1,56 @@
+#!/bin/bash
+# encrypted-copies: images encrypted as the copy command of the format's makers does it (made
+# without us, tests/lib/encrypt-copy.py) are read, served, written and merged like our own
+. "$(dirname "$0")/../lib/cli.sh"
+U=$BIN/vhd-util
+need python3 openssl qemu-io
+cd "$T" || exit 1
+head -c 32 /dev/urandom >k256 && head -c 64 /dev/urandom >k512 && head -c 64 /dev/urandom >other || fail "keys"
+check_status 0 "$U" create -n clear.vhd --size 24M
+for at in 0 512 70000 2097152 6291456 9000000 25165312; do # single sectors, runs, a block's ends
+	head -c $((RANDOM % 3000 + 512)) /dev/urandom | head -c $((25165824 - at)) |
+		"$U" write clear.vhd --offset $at || fail "write"
+done
+check_status 0 "$U" convert clear.vhd model.raw
+for k in k256 k512; do
+	python3 "$root/tests/lib/encrypt-copy.py" clear.vhd $k.vhd $k || fail "making $k.vhd"
+	check_out "$k.vhd is valid" "$U" check -b $k.vhd
+	check_out "" "$U" key -c $k.vhd -k $k
+	check_status 22 "$U" key -c $k.vhd -k other
+	check_status 0 "$U" compare $k.vhd model.raw --key-file $k
+	check_status 0 "$U" compare $k.vhd clear.vhd --key-file $k
+	check_status 95 "$U" convert $k.vhd no.raw
+	check_err encrypted
+	[ ! -e no.raw ] || fail "something was converted"
+	check_status 22 "$U" convert $k.vhd no.raw --key-file other
+	# what they store as zeros, and we in its place
+	cp model.raw after.raw && head -c 5000 /dev/urandom >new || fail "model"
+	dd if=new of=after.raw bs=1 seek=1000000 conv=notrunc status=none
+	check_status 0 "$U" write $k.vhd --offset 1000000 --key-file $k <new
+	check_status 0 "$U" compare $k.vhd after.raw --key-file $k
+	# a snapshot goes on under the same key
+	check_status 0 "$U" snapshot -n $k-leaf.vhd -p $k.vhd
+	check_out "" "$U" key -c $k-leaf.vhd -k $k
+	dd if=new of=after.raw bs=1 seek=9000001 conv=notrunc status=none
+	check_status 0 "$U" write $k-leaf.vhd --offset 9000001 --key-file $k <new
+	# live
+	qemu-io -f raw after.raw -c 'write -P 7 123456 70000' -c 'write -P 8 20M 4k' >/dev/null || fail "model"
+	"$BIN/tapdisk" --key-file $k vhd:$k-leaf.vhd --nbd "unix:$T/s" 2>log &
+	pid=$!
+	for _ in $(seq 100); do
+		[ ! -S s ] || break
+		sleep 0.1
+	done
+	qemu-io -f raw "nbd+unix:///?socket=$T/s" -c 'read -P 0 12M 4M' -c 'write -P 7 123456 70000' \
+		-c 'write -P 8 20M 4k' -c flush >out 2>&1 && ! grep -qi 'error\|fail' out || fail "live: $(cat out log)"
+	kill $pid && wait $pid || fail "tapdisk ends with $?: $(cat log)"
+	check_status 0 "$U" compare $k-leaf.vhd after.raw --key-file $k
+	check_status 0 "$U" coalesce -n $k-leaf.vhd
+	rm $k-leaf.vhd # the next image has the same id
+	check_status 0 "$U" compare $k.vhd after.raw --key-file $k
+	check_out "$k.vhd is valid" "$U" check -b $k.vhd
+	# and back: our copy of it under another key
+	check_status 0 "$U" copy $k.vhd $k-copy.vhd -k other --source-key-file $k
+	check_status 0 "$U" compare $k-copy.vhd after.raw --key-file other
+done
+exit 0
