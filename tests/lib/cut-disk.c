@@ -127,15 +127,17 @@ const uint8_t *cut_version(const struct cut_disk *disk, uint64_t s, unsigned i)
 const uint8_t *cut_image(struct cut_disk *disk)
 {
 	static uint8_t *image;
-	static uint64_t bytes;
+	static uint64_t bytes, used; /* of it; beyond used all is zero */
 	unsigned mode = (unsigned)rng_below(disk->rng, 4);
 
 	if (bytes < disk->room * 512) {
 		bytes = disk->room * 512;
 		free(image);
-		image = malloc(bytes);
+		image = calloc(bytes, 1);
+		used = 0;
 	}
-	memset(image, 0, bytes);
+	memset(image, 0, used);
+	used = disk->size * 512;
 	for (uint64_t s = 0; s < disk->size; s++) {
 		unsigned n = disk->sector[s].count, v = 0;
 		const uint8_t *from;

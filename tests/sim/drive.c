@@ -81,14 +81,16 @@ static uint64_t end_of(const struct request *r)
 static void overlay(const struct drive_slot *slot, uint64_t n, const uint8_t *old, uint8_t *out)
 {
 	const struct request *r = &slot->req;
+	uint64_t from = number_max(r->offset, n * 512);
+	uint64_t to = number_min(r->offset + r->length, (n + 1) * 512);
 
 	memcpy(out, old, 512);
-	for (unsigned i = 0; i < 512; i++) {
-		uint64_t at = n * 512 + i;
-
-		if (at >= r->offset && at < r->offset + r->length)
-			out[i] = r->op == REQUEST_WRITE ? slot->sent[at - r->offset] : 0;
-	}
+	if (from >= to)
+		return;
+	if (r->op == REQUEST_WRITE)
+		memcpy(out + from % 512, slot->sent + (from - r->offset), to - from);
+	else
+		memset(out + from % 512, 0, to - from);
 }
 
 static void check_read(struct drive_slot *slot)
