@@ -145,8 +145,10 @@ const struct method methods[] = {
 	  "Try at once what waits for the storage.\n"
 	  "time_ms, forever: how long to wait from now on.",
 	  retry_in, "", METHOD_DISK, call_retry },
-	{ "Export", "Export the disk at one more address, unix:PATH or tcp:HOST:PORT.", export_in,
-	  "address: string", METHOD_DISK | METHOD_LIFE, call_export },
+	{ "Export",
+	  "Export the disk at one more address, unix:PATH or tcp:HOST:PORT, with the TLS that\n"
+	  "the tapdisk was started with, if any.",
+	  export_in, "address: string", METHOD_DISK | METHOD_LIFE, call_export },
 	{ "Unexport", "Undo Export and what Open made: at one address, or everywhere.", unexport_in,
 	  "", METHOD_DISK | METHOD_LIFE, call_unexport },
 	{ "Stats", "Numbers of a disk: see tap-ctl(1), stats.", disk_only, "stats: object",
