@@ -114,9 +114,10 @@ check_status 0 qemu-img compare -f vpc -F raw vpc.vhd vpc.raw
 
 # devices: old contents do not show, whatever the sector
 if [ "$(id -u)" = 0 ] && head -c 40M /dev/urandom >device.img; then
+	loop=''
+	at_exit '[ -z "$loop" ] || losetup -d "$loop"'
 	for sector in 512 4096; do
 		loop=$(losetup -f --show --direct-io=on -b $sector device.img 2>/dev/null) || continue
-		at_exit "[ -z \"\$loop\" ] || losetup -d \"\$loop\""
 		for to in dynamic fixed pipe; do
 			if [ $to = pipe ]; then
 				"$U" convert - "$loop" --to dynamic <src.raw || fail "pipe to device"

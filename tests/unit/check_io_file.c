@@ -18,8 +18,8 @@
 static char directory[64];
 static uint8_t model[ROOM], got[ROOM + 64];
 
-static unsigned clears,
-	odd_clears; /* of devices, and those that share a page with something else */
+/* Of devices; the odd ones share a page with something else. */
+static unsigned clears, odd_clears;
 
 /* Before the C library's: what is a device asked to clear? */
 int fallocate(int fd, int mode, off_t offset, off_t length)
