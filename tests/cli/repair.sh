@@ -18,6 +18,9 @@ sys.dont_write_bytecode = True
 from make import CASES, make
 ELSEWHERE = ("parent-missing", "parent-id", "parent-denied", "cycle", "too-deep", "coalescing",
              "EACCES", "not-file", "ELOOP", "locked")
+# after a build that tries them all, one of three with sanitizers
+stride = 3 if os.environ.get("QUICK") else 1
+tried = dict(list(CASES.items())[::stride])
 mended = other_readers = 0
 
 def run(*args):
@@ -78,7 +81,7 @@ def others(case, path, what):
         assert z.returncode == 0 and z.stdout == ours, (case, what, z.stderr)
     other_readers += 1
 
-for name, case in CASES.items():
+for name, case in tried.items():
     shutil.rmtree("case", ignore_errors=True)
     path = make(case, "case")[0]
     if os.path.getsize(path) > 64 << 20:
@@ -106,8 +109,8 @@ for name, case in CASES.items():
         # 7-Zip and qemu go by other sizes and bytes there
         if info["format"] == "dynamic" and not any(w in name for w in ("reserved", "hidden", "saved", "spare")):
             others(name, path, [c["text"] for c in j["changes"]])
-print(f"{len(CASES)} fixtures: {mended} mended, {other_readers} read by others")
-assert mended > 10 and other_readers > 10
+print(f"{len(tried)} fixtures: {mended} mended, {other_readers} read by others")
+assert mended * stride > 10 and other_readers * stride > 10
 PY
 python3 play.py "$U" "$TOOLS/flat" "$root/fixtures" || fail "fixtures"
 check_schema ./*.json
@@ -206,7 +209,8 @@ def repaired(byte, bit, *options):
     return status, wrong
 good, disk = content("child.vhd"), run("read", "child.vhd", "-r", "0", "-c", "4096").stdout
 ID = range(40, 56)
-for byte in [*ID, *range(36, 40), *range(56, 64), 20, 30, 35, 64, 65, 90, 575, 576, 580, 600, 1000]:
+stride = 3 if os.environ.get("QUICK") else 1
+for byte in [*ID, *range(36, 40), *range(56, 64), 20, 30, 35, 64, 65, 90, 575, 576, 580, 600, 1000][::stride]:
     for bit in (byte % 8, 7 - byte % 8):
         status, wrong = repaired(byte, bit)
         if byte in ID or byte in range(56, 60) or byte in range(64, 100):
@@ -248,7 +252,7 @@ assert run("read", "saved.vhd", "-r", "0", "-c", "4096").stdout == disk
 # a raw parent has no id: all zeros
 os.rename("raw-child.vhd", "child.vhd")
 good = content("child.vhd")
-for byte in ID:
+for byte in ID[::stride]:
     status, wrong = repaired(byte, 5)
     assert status == 0 and content("child.vhd") == good, (byte, status)
 PY

@@ -15,6 +15,9 @@ u, fixtures = sys.argv[1:3]
 sys.path.insert(0, fixtures)
 sys.dont_write_bytecode = True
 from make import CASES, make
+# after a build that tries them all, one of three with sanitizers
+stride = 3 if os.environ.get("QUICK") else 1
+tried = dict(list(CASES.items())[::stride])
 whole = partly = refused = 0
 
 def run(*args):
@@ -24,7 +27,7 @@ def content(path):
     with open(path, "rb") as f:
         return f.read()
 
-for name, case in CASES.items():
+for name, case in tried.items():
     shutil.rmtree("case", ignore_errors=True)
     path = make(case, "case")[0]
     if os.path.getsize(path) > 64 << 20 or name == "parent-too-deep":
@@ -63,8 +66,8 @@ for name, case in CASES.items():
             whole += not j["lost"]
             partly += bool(j["lost"])
         os.unlink("case/new.vhd")
-print(f"{len(CASES)} fixtures: {whole} whole, {partly} partly, {refused} times refused")
-assert whole > 50 and refused
+print(f"{len(tried)} fixtures: {whole} whole, {partly} partly, {refused} times refused")
+assert whole * stride > 50 and refused
 PY
 python3 play.py "$U" "$root/fixtures" || fail "fixtures"
 check_schema ./*.json
