@@ -11,6 +11,7 @@
 #   fail TEXT…               the test fails     skip TEXT…   it cannot run here
 #   need TOOL…               skip unless all are installed
 #   at_exit CMD…             run at the end, last first
+#   stride N                 prints 1; with QUICK (doc/hacking.md) N: one of N places is tried
 set -u
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build=${BUILD:-build}
@@ -22,6 +23,7 @@ TOOLS=$build/tests
 T=$(mktemp -d "${TMPDIR:-/tmp}/vhd-test.XXXXXX")
 exits=()
 at_exit() { exits=("$*" "${exits[@]}"); }
+stride() { if [ -n "${QUICK:-}" ]; then echo "$1"; else echo 1; fi; }
 finish() {
 	local status=$? cmd
 	for cmd in "${exits[@]}"; do eval "$cmd"; done

@@ -77,16 +77,24 @@ static uint64_t end_of(const struct request *r)
 	return r->length ? number_div_up(r->offset + r->length, 512) : first_of(r);
 }
 
-/* Sector @n of the disk as @r would leave it over @old. */
+/* Where in sector @n, one of its own, it begins and ends; bytes of the disk. */
+static uint64_t from_in(const struct request *r, uint64_t n)
+{
+	return number_max(r->offset, n * 512);
+}
+
+static uint64_t to_in(const struct request *r, uint64_t n)
+{
+	return number_min(r->offset + r->length, (n + 1) * 512);
+}
+
+/* Sector @n of the disk as @slot's request would leave it over @old. */
 static void overlay(const struct drive_slot *slot, uint64_t n, const uint8_t *old, uint8_t *out)
 {
 	const struct request *r = &slot->req;
-	uint64_t from = number_max(r->offset, n * 512);
-	uint64_t to = number_min(r->offset + r->length, (n + 1) * 512);
+	uint64_t from = from_in(r, n), to = to_in(r, n);
 
 	memcpy(out, old, 512);
-	if (from >= to)
-		return;
 	if (r->op == REQUEST_WRITE)
 		memcpy(out + from % 512, slot->sent + (from - r->offset), to - from);
 	else
@@ -101,8 +109,7 @@ static void check_read(struct drive_slot *slot)
 
 	for (uint64_t n = first_of(r); n < end_of(r); n++) {
 		const struct drive_cell *c = &g->cells[n];
-		uint64_t from = number_max(r->offset, n * 512);
-		uint64_t to = number_min(r->offset + r->length, (n + 1) * 512);
+		uint64_t from = from_in(r, n), to = to_in(r, n);
 		bool fits = false;
 
 		for (unsigned i = c->count - c->either; i < c->count && !fits; i++)

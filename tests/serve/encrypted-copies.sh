@@ -1,10 +1,10 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # encrypted-copies: images encrypted as the copy command of the format's makers does it (made
 # without us, tests/lib/encrypt-copy.py) are read, served, written and merged like our own
-. "$(dirname "$0")/../lib/cli.sh"
+# shellcheck source=tests/serve/ctl.inc
+. "$(dirname "$0")/ctl.inc"
 U=$BIN/vhd-util
 need python3 openssl qemu-io
-cd "$T" || exit 1
 head -c 32 /dev/urandom >k256 && head -c 64 /dev/urandom >k512 && head -c 64 /dev/urandom >other || fail "keys"
 check_status 0 "$U" create -n clear.vhd --size 24M
 for at in 0 512 70000 2097152 6291456 9000000 25165312; do # single sectors, runs, a block's ends
@@ -35,15 +35,9 @@ for k in k256 k512; do
 	check_status 0 "$U" write $k-leaf.vhd --offset 9000001 --key-file $k <new
 	# live
 	qemu-io -f raw after.raw -c 'write -P 7 123456 70000' -c 'write -P 8 20M 4k' >/dev/null || fail "model"
-	"$BIN/tapdisk" --key-file $k vhd:$k-leaf.vhd --nbd "unix:$T/s" 2>log &
-	pid=$!
-	for _ in $(seq 100); do
-		[ ! -S s ] || break
-		sleep 0.1
-	done
-	qemu-io -f raw "nbd+unix:///?socket=$T/s" -c 'read -P 0 12M 4M' -c 'write -P 7 123456 70000' \
-		-c 'write -P 8 20M 4k' -c flush >out 2>&1 && ! grep -qi 'error\|fail' out || fail "live: $(cat out log)"
-	kill $pid && wait $pid || fail "tapdisk ends with $?: $(cat log)"
+	new_disk vhd:$k-leaf.vhd -E <$k
+	io 'read -P 0 12M 4M' 'write -P 7 123456 70000' 'write -P 8 20M 4k' flush
+	end_disk
 	check_status 0 "$U" compare $k-leaf.vhd after.raw --key-file $k
 	check_status 0 "$U" coalesce -n $k-leaf.vhd
 	rm $k-leaf.vhd # the next image has the same id
