@@ -5,7 +5,12 @@
  * each other, whoever came first.  Two whole-sector changes do not: their order is
  * their callers' concern.
  *
- * Only files under direct I/O come here: with the page cache the kernel does it.
+ * What goes through the page cache beside direct I/O has the file for itself: a change of its size,
+ * and a partial sector at its end.  The kernel clears what is behind the old end in that
+ * page, and pages may be large; a direct write on its way into one of them would be called lost, and could be
+ * (Linux: "Page cache invalidation failure on direct I/O").
+ *
+ * Only files under direct I/O come here: with the page cache alone the kernel does it.
  */
 #include "engine-private.h"
 #include "libvhd/base/number.h"
@@ -22,6 +27,17 @@ uint64_t span_end(const struct engine_io *io)
 	return end;
 }
 
+/* Is it done through the page cache, all of it or the sector in which the file ends? */
+static bool is_cached(const struct engine_io *io, const struct span *span)
+{
+	const struct engine_file *file = io->file;
+
+	if (file->device)
+		return false;
+	return io->op == ENGINE_TRUNCATE ||
+	       (span->partial && span->to > number_round_down(file->size, file->align));
+}
+
 static void span_of(struct span *span, const struct engine_io *io)
 {
 	const struct engine_file *file = io->file;
@@ -31,11 +47,15 @@ static void span_of(struct span *span, const struct engine_io *io)
 	span->to = span_end(io);
 	span->partial = io->op != ENGINE_TRUNCATE &&
 			((span->from | span->to) & (file->align - 1)) != 0;
-	if (!span->partial)
-		return;
-	/* whole pages: the end of a file may be written through the page cache */
-	span->from = number_round_down(span->from, unit);
-	span->to = span->to > UINT64_MAX - unit ? UINT64_MAX : number_round_up(span->to, unit);
+	if (is_cached(io, span)) {
+		span->from = 0;
+		span->to = UINT64_MAX;
+		span->partial = true;
+	} else if (span->partial) {
+		span->from = number_round_down(span->from, unit);
+		span->to = span->to > UINT64_MAX - unit ? UINT64_MAX :
+							  number_round_up(span->to, unit);
+	}
 }
 
 static bool collide(const struct span *a, const struct span *b)

@@ -283,6 +283,80 @@ START_TEST(files_on_disk)
 }
 END_TEST
 
+/* ── where a file ends ── */
+
+#define END_ROUNDS 400
+#define END_WRITES 6
+
+static void end_done(struct engine_io *io)
+{
+	wrong += io->err != 0;
+	if (--busy == 0)
+		loop_stop(loop);
+}
+
+static void end_submit(struct slot *slot, enum engine_op op, uint64_t offset, uint64_t length)
+{
+	slot->io = (struct engine_io){ .file = file,
+				       .op = op,
+				       .offset = offset,
+				       .length = length,
+				       .buf = slot->memory,
+				       .done = end_done };
+	busy++;
+	engine_submit(engine, &slot->io);
+}
+
+/* A file grows, or is cut, while sectors of its last page are written: then the kernel clears
+ * the rest of that page in the page cache, and where a direct write is on its way into it says with the
+ * next sync that something was lost. */
+START_TEST(growth_at_the_end)
+{
+	uint64_t end = 512;
+	struct engine_file_params params = { .buffered_fd = -1, .writable = true };
+
+	device = false;
+	make_file("/var/tmp");
+	params.fd = open(path, O_RDWR | O_CLOEXEC | O_DIRECT);
+	ck_assert_int_ge(params.fd, 0);
+	ck_assert_int_eq(ftruncate(params.fd, (off_t)end), 0);
+	ck_assert_int_eq(loop_open(&loop), 0);
+	ck_assert_int_eq(engine_open(loop, kinds[_i], 8, &engine), 0);
+	ck_assert_int_eq(engine_file_open(engine, &params, &file), 0);
+	wrong = 0;
+	for (unsigned round = 0; round < END_ROUNDS; round++) {
+		uint64_t page = (end - 1) / 4096 * 4096;
+		unsigned way = round % 4;
+
+		for (unsigned i = 0; i < END_WRITES; i++)
+			if (page + 512 * (i + 1ull) <= end)
+				end_submit(&slots[i], ENGINE_WRITE, page + 512 * i, 512);
+		if (way == 0) { /* whole sectors, with a gap */
+			end_submit(&slots[SLOTS - 1], ENGINE_WRITE, end + 5120, 512);
+			end += 5632;
+		} else if (way == 1) { /* a part of one */
+			end = end / 512 * 512 + 8192 + 3584;
+			end_submit(&slots[SLOTS - 1], ENGINE_WRITE, end - 100, 100);
+		} else if (way == 2) {
+			end += 8192;
+			end_submit(&slots[SLOTS - 1], ENGINE_TRUNCATE, end, 0);
+		} else if (end % 4096 > 1024) {
+			end -= 512;
+			end_submit(&slots[SLOTS - 1], ENGINE_TRUNCATE, end, 0);
+		}
+		end_submit(&slots[SLOTS - 2], ENGINE_SYNC, 0, 0);
+		loop_run(loop);
+		end_submit(&slots[SLOTS - 2], ENGINE_SYNC, 0, 0);
+		loop_run(loop);
+	}
+	ck_assert_uint_eq(wrong, 0);
+	engine_file_close(file);
+	engine_close(engine);
+	loop_close(loop);
+	close(params.fd);
+}
+END_TEST
+
 START_TEST(files_in_memory)
 {
 	files_in("/dev/shm", kinds[_i], 300);
@@ -345,6 +419,7 @@ int main(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_checked_fixture(tc, NULL, remove_files);
 	tcase_add_loop_test(tc, files_on_disk, 0, count);
+	tcase_add_loop_test(tc, growth_at_the_end, 0, count);
 	tcase_add_loop_test(tc, files_in_memory, 0, count);
 	tcase_add_loop_test(tc, large_sectors, 0, count);
 	suite_add_tcase(suite, tc);
