@@ -307,3 +307,11 @@ void bat_scan_end(struct bat_scan *s, struct bat_totals *totals)
 	free(s->cells);
 	free(s);
 }
+
+bool bat_names(const uint8_t *raw, uint32_t count, uint64_t offset)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if ((uint64_t)be32_load(raw + 4ull * i) * VHD_SECTOR == offset)
+			return true;
+	return false;
+}

@@ -54,4 +54,7 @@ void bat_scan_feed(struct bat_scan *scan, uint32_t first, const uint8_t *raw, ui
 bool bat_scan_again(struct bat_scan *scan);
 void bat_scan_end(struct bat_scan *scan, struct bat_totals *totals); /* frees */
 
+/* Does one of the @count big-endian entries at @raw place its block at @offset bytes? */
+bool bat_names(const uint8_t *raw, uint32_t count, uint64_t offset);
+
 #endif

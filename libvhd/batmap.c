@@ -43,12 +43,17 @@ static void decode_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_ba
 	memcpy(out->hash, raw + BATMAP_HASH, sizeof(out->hash));
 }
 
+bool batmap_has_cookie(const uint8_t raw[VHD_BATMAP_HEADER_BYTES])
+{
+	return !memcmp(raw + BATMAP_COOKIE, VHD_BATMAP_COOKIE, 8);
+}
+
 int batmap_decode(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out,
 		  struct vhd_error *err)
 {
 	uint32_t version = be32_load(raw + BATMAP_VERSION);
 
-	if (memcmp(raw + BATMAP_COOKIE, VHD_BATMAP_COOKIE, 8))
+	if (!batmap_has_cookie(raw))
 		return error_at(err, -VHD_E_BATMAP, BATMAP_COOKIE, "no batmap header (cookie '%s')",
 				VHD_BATMAP_COOKIE);
 	if (version != BATMAP_1_1 && version != BATMAP_1_2)

@@ -37,6 +37,8 @@ uint64_t batmap_covered_bytes(uint64_t current_size, uint32_t block_size, uint64
 /* Errors: VHD_E_BATMAP.  Placement and size are checked by the image room. */
 int batmap_decode(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out,
 		  struct vhd_error *err);
+/* Has it the cookie, whatever else is in it? */
+bool batmap_has_cookie(const uint8_t raw[VHD_BATMAP_HEADER_BYTES]);
 /* From a header that is no use otherwise but looks like one: the key's hash, if there is one (true),
  * so that ciphertext is not taken for data, nor the hash lost.  Else @out is as it was. */
 bool batmap_salvage_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out);

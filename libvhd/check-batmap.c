@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/endian.h"
 #include "base/number.h"
+#include "bat.h"
 #include "batmap.h"
 #include "bitmap.h"
 #include "check.h"
@@ -133,6 +134,47 @@ static int check_batmap_map(struct check *c, const struct vhd_batmap_header *h, 
 	return 0;
 }
 
+static int foreign_piece(void *arg, uint32_t first, const uint8_t *raw, uint32_t count,
+			 const uint8_t *batmap)
+{
+	struct place *p = arg;
+
+	(void)first;
+	(void)batmap;
+	p->taken |= bat_names(raw, count, p->offset);
+	return 0;
+}
+
+/* As readers see it (image.c): the first block, or the end footer, lies where the header would, at
+ * @at.  The version of the creator that may have no batmap, and is the same otherwise, is then right. */
+static int check_foreign(struct check *c, uint64_t at, bool *foreign)
+{
+	struct vhd_finding f = { .code = -VHD_E_BATMAP,
+				 .severity = VHD_DAMAGE,
+				 .has = VHD_HAS_OFFSET,
+				 .offset = at,
+				 .repairable = true };
+	struct place p = { .offset = at, .taken = c->has_end && c->end_offset == at };
+	uint8_t cookie[VHD_BATMAP_HEADER_BYTES];
+	int rc = 0;
+
+	if (!p.taken && number_within(at, sizeof(cookie), c->end_offset)) {
+		rc = check_read(c, cookie, sizeof(cookie), at);
+		if (!rc && !batmap_has_cookie(cookie))
+			rc = check_walk_table(c, foreign_piece, &p);
+	}
+	*foreign = p.taken;
+	if (rc < 0 || !p.taken)
+		return rc;
+	check_report(
+		c, &f,
+		"the creator of the image writes a batmap behind the table, but its data begins "
+		"there: a program that knows no batmap wrote it; nothing is lost by that");
+	c->no_batmap = true;
+	c->footer.creator_version = VHD_TAP_1_1;
+	return 0;
+}
+
 int check_batmap(struct check *c)
 {
 	uint64_t at = batmap_header_offset(c->header.table_offset, c->header.max_entries);
@@ -143,10 +185,15 @@ int check_batmap(struct check *c)
 	struct vhd_batmap_header h;
 	struct vhd_error e = { 0 };
 	const struct check_range *hit;
-	int rc;
+	bool foreign = false;
+	int rc = 0;
 
 	if (!footer_may_have_batmap(&c->footer) && !footer_has_batmap(&c->footer))
 		return 0;
+	if (footer_has_batmap(&c->footer))
+		rc = check_foreign(c, at, &foreign);
+	if (rc < 0 || foreign)
+		return rc;
 	hit = check_hit(c, at, sizeof(raw));
 	if (hit || !number_within(at, sizeof(raw), c->end_offset)) {
 		if (footer_has_batmap(&c->footer))

@@ -114,6 +114,7 @@ struct check {
 	uint8_t clear_locators; /* bits: entries that mean nothing, and are not needed */
 	uint8_t renew_locators; /* bits: entries whose texts are lost, and known from others */
 	bool encrypted;		/* its data is, by the header of the batmap */
+	bool no_batmap;		/* against what its creator does: says so, and so does .footer */
 	bool has_batmap;	/* its checksum is right: */
 	uint64_t batmap_offset;
 	struct check_range ranges[CHECK_RANGES]; /* metadata, ascending */

@@ -183,6 +183,11 @@ void footer_encode(const struct vhd_footer *f, uint8_t raw[VHD_FOOTER_BYTES])
 	be32_store(raw + FOOTER_CHECKSUM, footer_checksum(raw));
 }
 
+static bool says_batmap(const struct vhd_footer *f)
+{
+	return footer_has_batmap(f) || footer_may_have_batmap(f);
+}
+
 enum footer_diff footer_compare(const struct vhd_footer *a, const struct vhd_footer *b)
 {
 	uint8_t raw_a[VHD_FOOTER_BYTES], raw_b[VHD_FOOTER_BYTES];
@@ -196,6 +201,8 @@ enum footer_diff footer_compare(const struct vhd_footer *a, const struct vhd_foo
 	like_a.timestamp = a->timestamp;
 	like_a.saved = a->saved;
 	like_a.data_offset = a->data_offset;
+	if (says_batmap(a) && says_batmap(b)) /* repair was interrupted between the two */
+		like_a.creator_version = a->creator_version;
 	footer_encode(&like_a, raw_b);
 	if (!memcmp(raw_a, raw_b, sizeof(raw_a)))
 		return FOOTER_DIFF_BENIGN;

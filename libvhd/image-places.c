@@ -25,7 +25,8 @@ unsigned image_regions(const struct vhd_image *img, bool rooms, struct image_reg
 		if (!(img->problems & IMAGE_BATMAP_BAD))
 			out[n++] = (struct image_region){ img->batmap_header.offset, map };
 	}
-	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
+	/* in an image without a parent they mean nothing: some are left by who made it of a child */
+	for (unsigned i = 0; image_has_parent(img) && i < VHD_LOCATORS; i++) {
 		const struct vhd_locator_entry *e = &img->header.locators[i];
 		uint64_t room = rooms ? number_max(header_locator_room(e), e->length) : e->length;
 

@@ -47,7 +47,7 @@ static int refuse_behind(const struct vhd_image *img, struct vhd_error *err)
 	uint64_t stride = bitmap_stride(img->block_sectors) + 2 * VHD_ALIGN / VHD_SECTOR;
 	uint64_t reach = img->file_bytes + (img->blocks + 1ull) * stride * VHD_SECTOR;
 
-	for (unsigned i = 0; i < VHD_LOCATORS; i++) {
+	for (unsigned i = 0; image_has_parent(img) && i < VHD_LOCATORS; i++) {
 		const struct vhd_locator_entry *e = &img->header.locators[i];
 
 		if (!locator_usable(e, img->file_bytes) && locator_usable(e, reach))
@@ -82,7 +82,7 @@ int image_store_footers(struct vhd_image *img, struct vhd_error *err)
 	if (rc < 0)
 		return error_system(err, rc, "write the footer of", img->io->name);
 	img->problems &= ~(unsigned)(IMAGE_FOOTERS_BENIGN | IMAGE_COPY_LARGER | IMAGE_GROWTH_HALF |
-				     IMAGE_COPY_BAD);
+				     IMAGE_COPY_BAD | IMAGE_NO_BATMAP);
 	return 0;
 }
 
@@ -140,7 +140,7 @@ static uint64_t end_footer_place(const struct vhd_image *img)
 static int restore_footers(struct vhd_image *img, struct vhd_error *err)
 {
 	const unsigned end = IMAGE_END_FOOTER_BAD | IMAGE_SHORT_FOOTER | IMAGE_TORN_FOOTER |
-			     IMAGE_END_HEADER_BAD | IMAGE_COPY_LARGER;
+			     IMAGE_END_HEADER_BAD | IMAGE_COPY_LARGER | IMAGE_NO_BATMAP;
 	int rc = 0;
 
 	if (img->problems & IMAGE_END_FOOTER_BAD) {
@@ -155,7 +155,7 @@ static int restore_footers(struct vhd_image *img, struct vhd_error *err)
 	}
 	if (img->problems & end)
 		rc = image_put_footer(img->io, &img->footer, img->footer_offset);
-	if (!rc && (img->problems & (IMAGE_COPY_BAD | IMAGE_FOOTERS_BENIGN)))
+	if (!rc && (img->problems & (IMAGE_COPY_BAD | IMAGE_FOOTERS_BENIGN | IMAGE_NO_BATMAP)))
 		rc = image_put_footer(img->io, &img->footer, 0);
 	if (rc < 0)
 		return error_system(err, rc, "restore the footer of", img->io->name);

@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/number.h"
+#include "bat.h"
 #include "bitmap.h"
 #include "crypt.h"
 #include "error.h"
@@ -237,6 +238,31 @@ static int load_map_bytes(struct vhd_image *img, uint64_t map_bytes, struct vhd_
 	return 0;
 }
 
+static int find_foreign(void *arg, uint32_t first, const uint8_t *raw, uint32_t count)
+{
+	uint64_t *at = arg;
+
+	(void)first;
+	if (!bat_names(raw, count, *at))
+		return 0;
+	*at = 0;
+	return IMAGE_WALK_STOP;
+}
+
+/* The creator writes a batmap, and where its header belongs, at @at, is none: did a program that
+ * knows no batmap write this image, and put its first block, or the end of the file, there? */
+static int is_foreign(struct vhd_image *img, uint64_t at, struct vhd_error *err)
+{
+	int rc;
+
+	if (batmap_has_cookie(img->batmap_raw))
+		return 0;
+	if (at == img->footer_offset)
+		return 1;
+	rc = image_walk_table(img, find_foreign, &at, err);
+	return rc < 0 ? rc : !at;
+}
+
 /* A batmap that cannot be trusted is ignored: it only says what bitmaps say too. */
 static int load_batmap(struct vhd_image *img, unsigned flags, struct vhd_error *err)
 {
@@ -256,12 +282,22 @@ static int load_batmap(struct vhd_image *img, unsigned flags, struct vhd_error *
 	if (rc < 0)
 		return error_system(err, rc, "read", img->io->name);
 	rc = batmap_decode(img->batmap_raw, &img->batmap_header, NULL);
-	if (rc < 0) {
-		if (img->has_batmap)
-			batmap_salvage_key(img->batmap_raw, &img->batmap_header);
-		img->problems |= img->has_batmap ? IMAGE_BATMAP_BAD : 0;
+	if (rc < 0 && img->has_batmap) {
+		rc = is_foreign(img, at, err);
+		if (rc < 0)
+			return rc;
+		img->has_batmap = !rc;
+		if (rc) {
+			img->problems |= IMAGE_NO_BATMAP;
+			img->footer.creator_version = VHD_TAP_1_1;
+			return 0;
+		}
+		batmap_salvage_key(img->batmap_raw, &img->batmap_header);
+		img->problems |= IMAGE_BATMAP_BAD;
 		return 0;
 	}
+	if (rc < 0)
+		return 0;
 	img->has_batmap = true;
 	if (!batmap_placed(img, map_bytes)) {
 		img->problems |= IMAGE_BATMAP_BAD;

@@ -33,6 +33,8 @@ enum image_problem {
 	IMAGE_COPY_LARGER = 1 << 12,	/* with FOOTERS_BENIGN: the copy's size is in force */
 	IMAGE_GROWTH_HALF = 1 << 13, /* with FOOTERS_BENIGN: they differ in the disk's size, and the
 					 * disk is the same at both */
+	IMAGE_NO_BATMAP =
+		1 << 14, /* its creator writes one; footer says the version that need not */
 };
 
 struct vhd_image {

@@ -82,10 +82,14 @@ static int put_footer(struct repair *r, enum edits_group group, uint64_t at)
 		f.data_offset = r->c.rebuilt.offset;
 	footer_encode(&f, raw);
 	rc = edits_put(&r->edits, group, raw, sizeof(raw), at);
-	return rc < 0 ? rc :
-			repair_note(r, at, sizeof(raw), "%s is written",
-				    group == EDITS_COPY ? "the copy of the footer" :
-							  "the footer at the end");
+	return rc < 0 ?
+		       rc :
+		       repair_note(r, at, sizeof(raw), "%s is written%s",
+				   group == EDITS_COPY ? "the copy of the footer" :
+							 "the footer at the end",
+				   r->c.no_batmap ? ": its creator's version that may do without a "
+						    "batmap" :
+						    "");
 }
 
 /* Is the last sector, no footer, the place of the one that is missing? */
@@ -186,7 +190,7 @@ static int repair_end(struct repair *r)
 	uint64_t place;
 	int rc;
 
-	if (c->end_place == CHECK_PLACE_GOOD && !r->extended && !moved)
+	if (c->end_place == CHECK_PLACE_GOOD && !r->extended && !moved && !c->no_batmap)
 		return 0;
 	if (c->end_place == CHECK_PLACE_DIFFERS && !r->o->backup_footer)
 		return 0;
@@ -210,7 +214,7 @@ int repair_footers(struct repair *r)
 
 	if (rc < 0 || !footer_is_sparse(&c->footer))
 		return rc;
-	if (c->copy_place == CHECK_PLACE_GOOD && !moved)
+	if (c->copy_place == CHECK_PLACE_GOOD && !moved && !c->no_batmap)
 		return 0;
 	if (c->copy_place == CHECK_PLACE_DIFFERS && !r->o->end_footer)
 		return 0;

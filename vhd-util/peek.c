@@ -89,6 +89,10 @@ static const struct {
 	    "the copy of its footer at the start is damaged; the one at the end is used" } },
 	{ IMAGE_BATMAP_BAD,
 	  { -VHD_E_BATMAP, VHD_WARNING, "its batmap is damaged and is ignored" } },
+	{ IMAGE_NO_BATMAP,
+	  { -VHD_E_BATMAP, VHD_WARNING,
+	    "its creator writes a batmap, and another program left it out; the next writer says so "
+	    "in its footers" } },
 	{ IMAGE_TRAILING_BYTES,
 	  { -VHD_E_TRAILING, VHD_WARNING, "there are bytes that belong to nothing in it" } },
 	{ IMAGE_GROWTH_HALF,

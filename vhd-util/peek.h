@@ -14,7 +14,7 @@ struct peek_problem {
 	enum vhd_severity severity;
 	const char *text; /* static */
 };
-#define PEEK_PROBLEMS_MAX 11
+#define PEEK_PROBLEMS_MAX 12
 
 /* Open @path for looking; @flags: more of enum image_open_flags.  The image's io->name is
  * absolute, so that parents are found from it. */
