@@ -258,7 +258,35 @@ static int write_second(struct vhd_image *img, const struct relink *r)
 	return rc ? rc : io_sync(img->io);
 }
 
-/* ORDER 13: the copy first, so that the one at the end decides. */
+/* The header is at @at, durable.  ORDER 13: the copy first, so that the one at the end decides. */
+static int lead_to(struct vhd_image *img, uint64_t at)
+{
+	int rc;
+
+	img->footer.data_offset = at;
+	rc = image_put_footer(img->io, &img->footer, 0);
+	if (!rc)
+		rc = image_put_footer(img->io, &img->footer, img->footer_offset);
+	if (!rc)
+		img->header_offset = at;
+	return rc;
+}
+
+/* Some programs look for the header nowhere but behind the copy of the footer: it goes back there,
+ * where nothing refers to now. */
+static int write_home(struct vhd_image *img, const struct relink *r)
+{
+	int rc;
+
+	if (img->header_offset == VHD_FOOTER_BYTES ||
+	    !image_is_free(img, VHD_FOOTER_BYTES, VHD_HEADER_BYTES))
+		return 0;
+	rc = write_header(img, r, VHD_FOOTER_BYTES);
+	if (!rc)
+		rc = io_sync(img->io);
+	return rc ? rc : lead_to(img, VHD_FOOTER_BYTES);
+}
+
 static int write_flip(struct vhd_image *img, const struct relink *r)
 {
 	uint64_t old_end = img->footer_offset;
@@ -270,15 +298,12 @@ static int write_flip(struct vhd_image *img, const struct relink *r)
 	}
 	if (!rc)
 		rc = write_second(img, r);
+	if (!rc)
+		rc = lead_to(img, r->header_at);
 	if (rc)
 		return rc;
-	img->footer.data_offset = r->header_at;
-	rc = image_put_footer(img->io, &img->footer, 0);
-	if (!rc)
-		rc = image_put_footer(img->io, &img->footer, img->footer_offset);
-	if (!rc)
-		img->header_offset = r->header_at;
-	return rc;
+	img->header = r->header;
+	return write_home(img, r);
 }
 
 /* The header over the old one, durable.  A server that writes its block table through the page cache

@@ -2,6 +2,7 @@
  *
  *   whoever else writes the image is kept out (FLIP):
  *     texts, header at free places ─sync─► header's place in the copy at 0 ─sync─► at the end ─sync─►
+ *     and once more, to the place behind the copy, if it is free: some programs look nowhere else
  *   beside a running server, which owns the end footer (BESIDE):
  *     texts, header at free places ─sync─► place in the copy at 0 ─sync─► header over the old one
  *     ─sync─► the copy as it was ─sync─►

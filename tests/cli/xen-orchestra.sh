@@ -70,6 +70,8 @@ check_status 0 "$U" check -b -p move/leaf.vhd
 check_status 0 "$U" coalesce -n move/middle.vhd
 check_status 0 "$U" modify -n move/leaf.vhd -p move/elsewhere/other.vhd
 check_status 0 "$U" compare move/leaf.vhd want.raw
+mv move/elsewhere/other.vhd move/with-a-name-that-is-longer-than-before.vhd # it takes the name for a path
+check_status 0 "$U" modify -n move/leaf.vhd -p move/with-a-name-that-is-longer-than-before.vhd
 check_status 0 xo check move/leaf.vhd
 
 # a delta is an image for it, too; and what it makes of a stream is the same image
