@@ -1,10 +1,47 @@
 #!/usr/bin/env bash
-# encrypted-copies: images encrypted as the copy command of the format's makers does it (made
-# without us, tests/lib/encrypt-copy.py) are read, served, written and merged like our own
+# encrypted-copies: images that blktap's own code encrypted (fixtures/blktap), and more made as its copy
+# command does it (without us, tests/lib/encrypt-copy.py), are read, served, written and merged like our own
 # shellcheck source=tests/serve/ctl.inc
 . "$(dirname "$0")/ctl.inc"
 U=$BIN/vhd-util
-need python3 openssl qemu-io
+need python3 openssl qemu-io nbdcopy xz
+
+# by blktap itself
+python3 - <<'END' || fail "model"
+import hashlib
+with open("made.raw", "wb") as f:
+    f.truncate(8 << 20)
+    for n in [*range(8), 100, 101, 102, 4095, 8191, 8192, 12288, 16383]:
+        f.seek(512 * n)
+        f.write((b"sector %d\n" % n * 64)[:512])
+for bits in (256, 512):
+    with open("made-%d" % bits, "wb") as f:
+        f.write(b"".join(hashlib.sha256(b"key %d %d" % (bits, i)).digest() for i in range(bits // 256)))
+END
+head -c 64 /dev/urandom >other
+for name in plain written-256 written-512 copied-256 copied-512; do
+	image=blktap-$name.vhd
+	xz -dc "$root/fixtures/blktap/$name.vhd.xz" >"$image" || fail "unpack $name"
+	key=() open=()
+	case $name in *-*) key=(--key-file "made-${name#*-}") open=(-E) ;; esac
+	check_out "$image is valid" "$U" check -b "$image"
+	check_status 0 "$U" compare "$image" made.raw "${key[@]}"
+	if [ ${#key[@]} != 0 ]; then
+		check_out "" "$U" key -c "$image" -k "${key[1]}"
+		check_status 22 "$U" compare "$image" made.raw --key-file other
+		check_status 95 "$U" compare "$image" made.raw
+	fi
+	cp made.raw after.raw
+	qemu-io -f raw after.raw -c 'write -P 7 51300 70000' -c 'write -P 8 6M 4k' >/dev/null || fail "model"
+	new_disk "vhd:$image" "${open[@]}" <"${key[1]:-/dev/null}"
+	[ "$(nbdcopy "$uri" - | sha256sum)" = "$(sha256sum <made.raw)" ] || fail "$name as it is served"
+	io 'write -P 7 51300 70000' 'write -P 8 6M 4k' flush
+	end_disk
+	check_status 0 "$U" compare "$image" after.raw "${key[@]}"
+	check_out "$image is valid" "$U" check -b "$image"
+done
+
+# as its copy does it
 head -c 32 /dev/urandom >k256 && head -c 64 /dev/urandom >k512 && head -c 64 /dev/urandom >other || fail "keys"
 check_status 0 "$U" create -n clear.vhd --size 24M
 for at in 0 512 70000 2097152 6291456 9000000 25165312; do # single sectors, runs, a block's ends
