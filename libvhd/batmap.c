@@ -36,11 +36,15 @@ uint64_t batmap_covered_bytes(uint64_t current_size, uint32_t block_size, uint64
 	return number_min(sectors * VHD_SECTOR, map_bytes);
 }
 
-static void decode_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out)
+_Static_assert(BATMAP_NONCE == BATMAP_KEYHASH + 1 && BATMAP_HASH == BATMAP_NONCE + 32 &&
+		       BATMAP_HASH + 32 == BATMAP_KEYHASH + BATMAP_KEY_BYTES,
+	       "the same in the header and in the attribute");
+
+void batmap_decode_key(const uint8_t raw[BATMAP_KEY_BYTES], struct vhd_batmap_header *out)
 {
-	out->keyhash = raw[BATMAP_KEYHASH];
-	memcpy(out->nonce, raw + BATMAP_NONCE, sizeof(out->nonce));
-	memcpy(out->hash, raw + BATMAP_HASH, sizeof(out->hash));
+	out->keyhash = raw[0];
+	memcpy(out->nonce, raw + 1, sizeof(out->nonce));
+	memcpy(out->hash, raw + 33, sizeof(out->hash));
 }
 
 bool batmap_has_cookie(const uint8_t raw[VHD_BATMAP_HEADER_BYTES])
@@ -65,7 +69,7 @@ int batmap_decode(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_
 	out->version = version;
 	out->checksum = be32_load(raw + BATMAP_CHECKSUM);
 	out->marker = raw[BATMAP_MARKER];
-	decode_key(raw, out);
+	batmap_decode_key(raw + BATMAP_KEYHASH, out);
 	return 0;
 }
 
@@ -77,7 +81,7 @@ bool batmap_salvage_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_b
 	if (raw[BATMAP_KEYHASH] != 1 ||
 	    memcmp(raw + end, zeros, VHD_BATMAP_HEADER_BYTES - end) != 0)
 		return false;
-	decode_key(raw, out);
+	batmap_decode_key(raw + BATMAP_KEYHASH, out);
 	return true;
 }
 

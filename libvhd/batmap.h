@@ -42,6 +42,10 @@ bool batmap_has_cookie(const uint8_t raw[VHD_BATMAP_HEADER_BYTES]);
 /* From a header that is no use otherwise but looks like one: the key's hash, if there is one (true),
  * so that ciphertext is not taken for data, nor the hash lost.  Else @out is as it was. */
 bool batmap_salvage_key(const uint8_t raw[VHD_BATMAP_HEADER_BYTES], struct vhd_batmap_header *out);
+/* The key's hash alone, as an image without a batmap keeps it in an extended attribute of its file. */
+#define BATMAP_KEY_ATTRIBUTE "user.com.citrix.xenclient.backend.keyhash"
+#define BATMAP_KEY_BYTES     65
+void batmap_decode_key(const uint8_t raw[BATMAP_KEY_BYTES], struct vhd_batmap_header *out);
 /* Writes the fields into @raw, keeping bytes it does not know. */
 void batmap_encode(const struct vhd_batmap_header *header, uint8_t raw[VHD_BATMAP_HEADER_BYTES]);
 

@@ -12,6 +12,7 @@
 #include "batmap.h"
 #include "bitmap.h"
 #include "check.h"
+#include "image.h"
 
 #define BATMAP_PIECE (64u << 10)
 
@@ -188,6 +189,7 @@ int check_batmap(struct check *c)
 	bool foreign = false;
 	int rc = 0;
 
+	c->encrypted = image_key_beside(c->io, &h);
 	if (!footer_may_have_batmap(&c->footer) && !footer_has_batmap(&c->footer))
 		return 0;
 	if (footer_has_batmap(&c->footer))
@@ -206,7 +208,7 @@ int check_batmap(struct check *c)
 	if (rc < 0)
 		return rc;
 	rc = batmap_decode(raw, &h, &e);
-	c->encrypted = rc < 0 ? batmap_salvage_key(raw, &h) : h.keyhash;
+	c->encrypted |= rc < 0 ? batmap_salvage_key(raw, &h) : h.keyhash;
 	if (rc < 0) {
 		int can = footer_has_batmap(&c->footer) ? can_rebuild(c, at) : 0;
 

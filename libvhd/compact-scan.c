@@ -228,7 +228,7 @@ static int punch_runs(struct looker *l)
 
 static bool is_cipher(const struct vhd_image *img)
 {
-	return img->has_batmap && img->batmap_header.keyhash == 1;
+	return image_is_encrypted(img);
 }
 
 static int look_at_one(struct looker *l, struct compact_block *b)

@@ -173,6 +173,11 @@ static int refuse_write(struct vhd_io *io, const void *buf, size_t length, uint6
 	return -EROFS;
 }
 
+static int view_attribute(struct vhd_io *io, const char *name, void *buf, size_t room)
+{
+	return io_attribute(edits_of(io)->io, name, buf, room);
+}
+
 static void view_close(struct vhd_io *io)
 {
 	free(io);
@@ -183,6 +188,7 @@ static const struct vhd_io_ops view_ops = {
 	.read = view_read,
 	.write = refuse_write,
 	.data = view_data,
+	.attribute = view_attribute,
 	.close = view_close,
 };
 

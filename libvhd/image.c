@@ -308,6 +308,16 @@ static int load_batmap(struct vhd_image *img, unsigned flags, struct vhd_error *
 	return load_map_bytes(img, map_bytes, err);
 }
 
+bool image_key_beside(struct vhd_io *io, struct vhd_batmap_header *out)
+{
+	uint8_t raw[BATMAP_KEY_BYTES];
+
+	if (io_attribute(io, BATMAP_KEY_ATTRIBUTE, raw, sizeof(raw)) != sizeof(raw) || !raw[0])
+		return false;
+	batmap_decode_key(raw, out);
+	return true;
+}
+
 /* No block lies below the table and the batmap, which every known writer puts
  * first; what lies elsewhere (locators, a moved header) is compared one by one. */
 static uint64_t data_start(const struct vhd_image *img)
@@ -383,6 +393,8 @@ static int open_sparse(struct vhd_image *img, unsigned flags, struct vhd_error *
 		rc = load_batmap(img, flags, err);
 	if (rc < 0)
 		return rc;
+	if (!img->has_batmap)
+		image_key_beside(img->io, &img->batmap_header);
 	img->data_start = data_start(img);
 	return 0;
 }

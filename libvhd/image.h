@@ -55,7 +55,7 @@ struct vhd_image {
 	uint64_t data_start; /* end of table and batmap (and of a header before them): no block
 			      * lies below; locators and a moved header may lie above */
 	bool has_batmap;     /* header found; map valid unless IMAGE_BATMAP_BAD */
-	struct vhd_batmap_header batmap_header;
+	struct vhd_batmap_header batmap_header; /* without a batmap: the key's hash, if any */
 	uint64_t batmap_header_at;
 	uint8_t batmap_raw[VHD_BATMAP_HEADER_BYTES];
 	uint8_t *batmap;	  /* owned; NULL unless valid */
@@ -109,8 +109,11 @@ bool image_parent_is_raw(const struct vhd_image *image);
 /* Is its data encrypted (doc/format.md, "Encryption")? */
 static inline bool image_is_encrypted(const struct vhd_image *image)
 {
-	return image->has_batmap && image->batmap_header.keyhash;
+	return image->batmap_header.keyhash;
 }
+
+/* Of an image without a batmap: the hash of its key, if one is kept beside the file (true). */
+bool image_key_beside(struct vhd_io *io, struct vhd_batmap_header *out);
 
 /* Read the BAT, find its faults, make the (read-only) map.  Sparse images
  * only; flat ones: 0, nothing to do. */

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -121,6 +122,13 @@ static void file_close(struct vhd_io *io)
 	file_free(io_file_of(io));
 }
 
+static int file_attribute(struct vhd_io *io, const char *name, void *buf, size_t room)
+{
+	ssize_t n = fgetxattr(io_file_of(io)->fd, name, buf, room);
+
+	return n < 0 ? -errno : (int)n;
+}
+
 static const struct vhd_io_ops file_ops = {
 	.size = io_file_size,
 	.read = io_file_read,
@@ -131,6 +139,7 @@ static const struct vhd_io_ops file_ops = {
 	.zero = io_file_zero,
 	.data = io_file_data,
 	.push = file_push,
+	.attribute = file_attribute,
 	.lock = file_lock,
 	.holder = file_holder,
 	.close = file_close,

@@ -38,6 +38,8 @@ struct vhd_io_ops {
 	/* A hint: what was written in the range is wanted on the storage soon, so that a later
 	 * sync has little to do.  May be NULL. */
 	void (*push)(struct vhd_io *io, uint64_t offset, uint64_t length);
+	/* An extended attribute: its length, or negative where there is none.  May be NULL. */
+	int (*attribute)(struct vhd_io *io, const char *name, void *buf, size_t room);
 	/* OFD byte-range lock.  -EAGAIN when somebody else holds it. */
 	int (*lock)(struct vhd_io *io, enum io_lock_mode mode, uint64_t start, uint64_t length);
 	/* Which living process holds a lock on the range that conflicts with @mode: a phrase
@@ -95,6 +97,10 @@ static inline void io_push(struct vhd_io *io, uint64_t offset, uint64_t length)
 {
 	if (io->ops->push)
 		io->ops->push(io, offset, length);
+}
+static inline int io_attribute(struct vhd_io *io, const char *name, void *buf, size_t room)
+{
+	return io->ops->attribute ? io->ops->attribute(io, name, buf, room) : -1;
 }
 /* Closes and frees.  NULL is fine. */
 static inline void io_close(struct vhd_io *io)

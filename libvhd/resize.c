@@ -78,9 +78,7 @@ static int check_size(const char *path, uint64_t size, struct vhd_error *err)
 
 static bool is_encrypted(const struct resize *r)
 {
-	const struct vhd_image *img = r->m.img;
-
-	return img->has_batmap && img->batmap_header.keyhash == 1;
+	return image_is_encrypted(r->m.img);
 }
 
 /* With a key the rest of the last block cannot be made to read as zero. */

@@ -276,7 +276,9 @@ static const struct vhd_batmap_header *find_key(struct salvage *s, struct vhd_ba
 	uint64_t at = batmap_header_offset(s->c.header.table_offset, s->c.header.max_entries);
 	uint8_t raw[VHD_BATMAP_HEADER_BYTES];
 
-	if (!footer_has_batmap(&s->c.footer) || !number_within(at, sizeof(raw), s->c.file_bytes) ||
+	if (!footer_has_batmap(&s->c.footer))
+		return image_key_beside(s->view, h) ? h : NULL;
+	if (!number_within(at, sizeof(raw), s->c.file_bytes) ||
 	    io_read(s->view, raw, sizeof(raw), at) < 0)
 		return NULL;
 	if (batmap_decode(raw, h, NULL) < 0)
