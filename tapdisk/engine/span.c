@@ -5,10 +5,10 @@
  * each other, whoever came first.  Two whole-sector changes do not: their order is
  * their callers' concern.
  *
- * What goes through the page cache beside direct I/O has the file for itself: a change of its size,
- * and a partial sector at its end.  The kernel clears what is behind the old end in that
- * page, and pages may be large; a direct write on its way into one of them would be called lost, and could be
- * (Linux: "Page cache invalidation failure on direct I/O").
+ * What goes through the page cache beside direct I/O has the file for itself: a change of its
+ * size, and a partial sector at its end.  The kernel clears what is behind the old end in that
+ * page, and pages may be large; a direct write on its way into one of them would be called lost,
+ * and could be (Linux: "Page cache invalidation failure on direct I/O").
  *
  * Only files under direct I/O come here: with the page cache alone the kernel does it.
  */

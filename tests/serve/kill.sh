@@ -6,7 +6,7 @@
 /usr/bin/python3 -c "import nbd" 2>/dev/null || skip "python3-libnbd is not installed"
 dir=$(mktemp -d /dev/shm/vhd-test.XXXXXX) || skip "no /dev/shm"
 at_exit "rm -rf '$dir'"
-rounds=${ROUNDS:-8}
+rounds=${ROUNDS:-$((9 - $(stride 6)))}
 
 cat >"$T/writer.py" <<'PY'
 # write random 4k pages with numbers, flush, then note what was flushed
