@@ -5,7 +5,7 @@
 U=$BIN/vhd-util
 cd "$T" || exit 1
 
-state() { find . -name '.err' -o -name '.out' -o -type f -exec sha256sum {} + | LC_ALL=C sort; }
+state() { find . -name '.err' -o -name '.out' -o -type f -exec cksum {} + | LC_ALL=C sort; }
 # ends_same ARGS…: the dry run ends as the command does, and changes nothing.  The command itself
 # changes copies.
 ends_same() {

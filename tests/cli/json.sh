@@ -6,7 +6,7 @@ need python3
 cd "$T" || exit 1
 
 cat >shape.py <<'PY'
-# shape.py KIND FILE STATUS: the object on stdin has the shape of KIND
+# shape.py LIST: each line names KIND STATUS PATH FILE: the object in PATH has the shape of KIND
 import json, sys
 
 def number(x): return isinstance(x, int) and not isinstance(x, bool) and x >= 0
@@ -42,36 +42,43 @@ def unique(pairs):
     assert len(keys) == len(set(keys)), f"a key twice: {keys}"
     return dict(pairs)
 
-kind, file, status = sys.argv[1], sys.argv[2], int(sys.argv[3])
-o = json.load(sys.stdin, object_pairs_hook=unique)
-assert o["schema"] == kind + "/1" and list(o)[0] == "schema", o.get("schema")
-fit(kind, o, SHAPES[kind])
-if kind != "map":
-    assert o["file"] == file, o["file"]
-if kind == "map":
-    at = 0
-    for e in o["extents"]:
-        fit("extent", e, EXTENT)
-        assert e["start"] == at and e["length"] > 0, e
-        assert e["data"] != e["zero"], e
-        if e["data"]:
-            assert number(e["offset"]) and text(e["filename"]) and e["present"], e
-        at += e["length"]
-    assert at > 0
-if kind == "check":
-    for f in o["findings"]:
-        fit("finding", f, FINDING)
-    damaged = any(f["severity"] == "damage" for f in o["findings"])
-    assert o["valid"] == (not damaged) and o["valid"] == (status == 0), (o["valid"], status)
-    order = [("damage", "warning", "note").index(f["severity"]) for f in o["findings"]]
-    assert order == sorted(order), "not the most severe first"
-if kind == "info":
-    assert len(o["id"].replace("-", "")) == 32 and o["created"].endswith("Z"), o
-    assert o["chain"] and all(text(l["state"]) for l in o["chain"])
-    for p in o["problems"]:
-        assert text(p["code"]) and p["severity"] in ("damage", "warning", "note"), p
-    if o["format"] != "fixed":
-        assert o["allocated_blocks"] <= o["total_blocks"] and o["block_size"] >= 4096, o
+def judge(kind, file, status, o):
+    assert o["schema"] == kind + "/1" and list(o)[0] == "schema", o.get("schema")
+    fit(kind, o, SHAPES[kind])
+    if kind != "map":
+        assert o["file"] == file, o["file"]
+    if kind == "map":
+        at = 0
+        for e in o["extents"]:
+            fit("extent", e, EXTENT)
+            assert e["start"] == at and e["length"] > 0, e
+            assert e["data"] != e["zero"], e
+            if e["data"]:
+                assert number(e["offset"]) and text(e["filename"]) and e["present"], e
+            at += e["length"]
+        assert at > 0
+    if kind == "check":
+        for f in o["findings"]:
+            fit("finding", f, FINDING)
+        damaged = any(f["severity"] == "damage" for f in o["findings"])
+        assert o["valid"] == (not damaged) and o["valid"] == (status == 0), (o["valid"], status)
+        order = [("damage", "warning", "note").index(f["severity"]) for f in o["findings"]]
+        assert order == sorted(order), "not the most severe first"
+    if kind == "info":
+        assert len(o["id"].replace("-", "")) == 32 and o["created"].endswith("Z"), o
+        assert o["chain"] and all(text(l["state"]) for l in o["chain"])
+        for p in o["problems"]:
+            assert text(p["code"]) and p["severity"] in ("damage", "warning", "note"), p
+        if o["format"] != "fixed":
+            assert o["allocated_blocks"] <= o["total_blocks"] and o["block_size"] >= 4096, o
+
+for line in open(sys.argv[1]):
+    kind, status, path, file = line.rstrip("\n").split(" ", 3)
+    try:
+        with open(path) as out:
+            judge(kind, file, int(status), json.load(out, object_pairs_hook=unique))
+    except Exception as e:
+        sys.exit(f"{kind} of {file}, in {path}: {e!r}")
 PY
 # shape KIND ARGS…: the last is the file; either an error without a byte on stdout or the shape
 shape() {
@@ -87,9 +94,9 @@ shape() {
 		return
 	fi
 	[ $status = 0 ] || [ "$kind" = check ] || fail "$kind $*: status $status, and on stdout: $(cat out.json)"
-	python3 shape.py "$kind" "$file" $status <out.json 2>err || fail "$kind $*: $(tail -1 err): $(cat out.json)"
 	shown=$((shown + 1))
 	mv out.json "shown-$shown"
+	printf '%s\n' "$kind $status shown-$shown $file" >>judge.list
 }
 shown=0
 
@@ -120,6 +127,7 @@ shape info "$name"
 shape check "$name"
 shape map "$name"
 
+python3 shape.py judge.list 2>err || fail "$(cat err)"
 check_schema shown-*
 
 # coalesce: what it says and what it did
@@ -128,7 +136,8 @@ check_schema shown-*
 head -c 1000000 /dev/urandom | "$U" write mid.vhd --offset 0
 head -c 4096 /dev/urandom | "$U" write leaf.vhd --offset 5M
 "$U" coalesce leaf.vhd --ancestor base.vhd --json >out.json || fail "coalesce"
-python3 shape.py coalesce leaf.vhd 0 <out.json || fail "coalesce: $(cat out.json)"
+echo 'coalesce 0 out.json leaf.vhd' >judge.list
+python3 shape.py judge.list || fail "coalesce: $(cat out.json)"
 python3 - <<'PY' || fail "coalesce: $(cat out.json)"
 import json
 o = json.load(open("out.json"))
