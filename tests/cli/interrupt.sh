@@ -45,7 +45,7 @@ cuts=0
 
 truncate -s 3G in/src.raw
 for at in 0 400 900; do
-	head -c 150000000 /dev/urandom | dd of=in/src.raw bs=1M seek=$at conv=notrunc status=none
+	head -c 70000000 /dev/urandom | dd of=in/src.raw bs=1M seek=$at conv=notrunc status=none
 done
 prepare() { rm -rf out && mkdir out; }
 signals=(INT TERM)
@@ -74,7 +74,7 @@ rm -f in/room && interrupted INT create -n out/fixed.vhd -s 3000 -r
 
 # merging: the child is right at every instant, the same command finishes
 "$U" convert in/src.raw in/base.vhd && "$U" snapshot -n in/child.vhd -p in/base.vhd -e || fail "make"
-head -c 300000000 /dev/urandom | "$U" write in/child.vhd --offset 50M || fail "write"
+head -c 120000000 /dev/urandom | "$U" write in/child.vhd --offset 50M || fail "write"
 rm in/src.raw
 "$U" convert in/child.vhd want.raw || fail "convert"
 prepare() { rm -rf out && mkdir out && cp --sparse=always in/base.vhd in/child.vhd out; }
